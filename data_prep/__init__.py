@@ -1,0 +1,1 @@
+"""Offline data preparation: images and texts to TFRecord shards, one station a file."""

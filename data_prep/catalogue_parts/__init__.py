@@ -1,0 +1,1 @@
+"""What `data_prep.catalogue` is made of: palette, garments, wording, views."""

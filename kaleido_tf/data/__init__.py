@@ -1,0 +1,1 @@
+"""From pictures and sentences to batches of features and tokens."""

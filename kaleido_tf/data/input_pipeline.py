@@ -1,0 +1,239 @@
+"""TFRecord shards -> batches for the pre-trainer, deterministic and resumable.
+
+Order, pairs, masks and corruptions of batch n depend on the seed and on n alone, so a
+run that starts again at step n sees what the uninterrupted run would have seen.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from kaleido_tf.data import kaleido_tasks, masking, records
+
+MASKINGS = ("aligned", "random")
+_SHUFFLE_RECORDS = 4096  # serialized records held for shuffling
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingData:
+    """What a pre-training batch is made of.
+
+    Attributes:
+      info: `DatasetInfo`.
+      tokenizer: `Tokenizer` of the data set's vocabulary.
+      config: `KaleidoConfig`.
+      batch_size: B, all replicas together.
+      seed: int; validation uses a fixed one, so that its figures are comparable.
+      mismatch_rate, hard_rate: see `kaleido_tasks.apply_itm`.
+      hard_start: step from which `hard_rate` holds; before it, it is 0.
+      masking: "aligned" (the paper's) or "random" (table 4's other arm).
+    """
+
+    info: object
+    tokenizer: object
+    config: object
+    batch_size: int
+    seed: int = 0
+    mismatch_rate: float = 0.5
+    hard_rate: float = 0.0
+    hard_start: int = 0
+    masking: str = "aligned"
+
+    def __post_init__(self):
+        self.info.check_config(self.config)
+        if self.batch_size < 2:
+            raise ValueError(
+                "`batch_size` should be at least 2: mismatched pairs and camouflage "
+                f"patches come from other rows. Received: {self.batch_size}"
+            )
+        if self.tokenizer.vocab_size != self.info.vocab_size:
+            raise ValueError(
+                f"`tokenizer` should be that of {self.info.vocab_file} with "
+                f"{self.info.vocab_size} pieces. Received one with "
+                f"{self.tokenizer.vocab_size}"
+            )
+        if self.masking not in MASKINGS:
+            raise ValueError(
+                f"`masking` should be one of {MASKINGS}. Received: {self.masking!r}"
+            )
+        for name in ("mismatch_rate", "hard_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"`{name}` should be a share from 0 to 1. "
+                    f"Received: {getattr(self, name)}"
+                )
+
+    @property
+    def masking_settings(self):
+        return masking.MaskingSettings(
+            levels=self.config.levels,
+            max_predictions=self.config.max_predictions,
+            aligned=self.masking == "aligned",
+        )
+
+    def steps_per_epoch(self):
+        """Whole batches of the training split: int."""
+        steps = self.info.num_examples("train") // self.batch_size
+        if not steps:
+            raise ValueError(
+                "`batch_size` should be at most the training split's "
+                f"{self.info.num_examples('train')} examples. Received: "
+                f"{self.batch_size}"
+            )
+        return steps
+
+    def training_dataset(self, start_step=0, worker=0, workers=1):
+        """Endless batches from global step `start_step` on.
+
+        Args:
+          start_step: number of batches already consumed.
+          worker, workers: index and number of the processes that read; each gets its
+            own part of every batch.
+
+        Returns:
+          tf.data.Dataset of (inputs, labels), dicts with static shapes.
+        """
+        if self.batch_size % workers:
+            raise ValueError(
+                f"`batch_size` should be a multiple of the {workers} workers. "
+                f"Received: {self.batch_size}"
+            )
+        batch_size = self.batch_size // workers
+        steps = self.steps_per_epoch()
+        paths = self.info.shard_paths("train")
+        epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
+
+        def part(epoch):
+            # Whole batches only: what is left over is another record every epoch.
+            share = self._epoch(paths, epoch).shard(workers, worker)
+            return share.take(steps * batch_size)
+
+        serialized = epochs.flat_map(part)
+        serialized = serialized.skip(start_step % steps * batch_size)
+        batches = serialized.batch(batch_size, drop_remainder=True)
+        return self._finish(batches, start_step, worker, batch_size)
+
+    def validation_dataset(self, max_examples=None):
+        """The validation split once, in order, corrupted by a fixed seed.
+
+        Args:
+          max_examples: take at most so many (the first ones; the shards are shuffled).
+
+        Returns:
+          tf.data.Dataset of (inputs, labels); the last batch may be smaller.
+        """
+        serialized = tf.data.TFRecordDataset(self.info.shard_paths("validation"))
+        if max_examples:
+            serialized = serialized.take(max_examples)
+        batches = serialized.batch(self.batch_size)
+        fixed = dataclasses.replace(self, seed=20210310, hard_rate=0.0)
+        return fixed._finish(batches, 0, 0, None)
+
+    def _epoch(self, paths, epoch):
+        """Serialized records of one epoch in that epoch's order.
+
+        Every worker goes through the common order and takes its share of it: shards
+        need not divide evenly, and no two workers see the same record.
+        """
+        # The graph's own seed, or a global seed of 0 would break `shuffle` (it can't
+        # compare a tensor with 0) and any other would change the order.
+        tf.compat.v1.set_random_seed(1)
+        seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
+        order = tf.argsort(tf.random.stateless_uniform([len(paths)], seed))
+        files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(paths), order))
+        data = files.interleave(
+            tf.data.TFRecordDataset, cycle_length=4, block_length=16
+        )
+        held = min(_SHUFFLE_RECORDS, self.info.num_examples("train"))
+        return data.shuffle(held, seed=epoch * 1000003 + self.seed)
+
+    def _finish(self, batches, start_step, worker, batch_size):
+        def make(step, serialized):
+            seed = tf.stack([tf.cast(self.seed, tf.int64) + 7919 * worker, step])
+            return self.make_batch(serialized, tf.cast(seed, tf.int32), batch_size)
+
+        return (
+            batches.enumerate(start_step)
+            .map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(4)
+        )
+
+    def make_batch(self, serialized, seed, batch_size=None):
+        """Serialized records [B] -> (inputs, labels): pairs, AGM, AKPM, in this order.
+
+        Args:
+          serialized: string [B].
+          seed: int32 [2], the run's seed and the batch's step.
+          batch_size: static B, or None.
+        """
+        config = self.config
+        batch = self._clean_batch(serialized)
+        batch = kaleido_tasks.apply_itm(
+            batch,
+            masking.split_seed(seed, "itm"),
+            self.mismatch_rate,
+            tf.where(seed[1] >= self.hard_start, self.hard_rate, 0.0),
+        )
+        batch = masking.apply_agm(
+            batch,
+            self.masking_settings,
+            self.tokenizer,
+            masking.split_seed(seed, "agm"),
+        )
+        batch = kaleido_tasks.apply_akpm(
+            batch,
+            config.levels,
+            config.active_tasks,
+            masking.split_seed(seed, "akpm"),
+        )
+        inputs = {name: batch[name] for name in input_names(config)}
+        labels = {name: batch[name] for name in label_names(config)}
+        if batch_size:
+            for values in (inputs, labels):
+                for key, value in values.items():
+                    shape = [batch_size, *value.shape[1:]]
+                    values[key] = tf.ensure_shape(value, shape)
+        return inputs, labels
+
+    def _clean_batch(self, serialized):
+        """Decoded records with packed texts, numbered products, padded pairs."""
+        batch = records.decode_records(serialized, self.info.shapes)
+        batch.update(self.tokenizer.pack(batch["token_ids"], self.config.text_length))
+        # Wordings are equal where the model sees the same pieces: case, spacing and
+        # what is cut off make no other text.
+        pieces = tf.strings.as_string(batch["input_word_ids"])
+        for name, values in (
+            ("product_ids", batch["product_id"]),
+            ("text_ids", tf.strings.reduce_join(pieces, axis=1, separator=" ")),
+            ("subcategory_ids", batch["subcategory"]),
+        ):
+            hashed = tf.strings.to_hash_bucket_fast(values, 2**31 - 1)
+            batch[name] = tf.cast(hashed, tf.int32)
+        nameless = batch["subcategory"] == ""
+        batch["subcategory_ids"] = tf.where(nameless, -1, batch["subcategory_ids"])
+        # Stored positions count from the first piece; [CLS] comes before it.
+        tokens = batch["aligned_tokens"].to_tensor(-2) + 1
+        batch["aligned_tokens"] = tf.where(
+            tokens < self.config.text_length - 1, tokens, -1
+        )
+        batch["aligned_patches"] = batch["aligned_patches"].to_tensor(-1)
+        return batch
+
+
+def input_names(config):
+    """Names of the pre-trainer's inputs: list of str."""
+    names = ["input_word_ids", "input_mask", "input_type_ids", "patch_features"]
+    names += ["patch_locations", "masked_lm_positions"]
+    return names + [
+        f"{task}_positions" for task in config.active_tasks if task in ("grey", "blank")
+    ]
+
+
+def label_names(config):
+    """Names of the labels that `pretraining_losses` reads: list of str."""
+    names = ["masked_lm_ids", "masked_lm_weights", "itm_labels", "pair_weights"]
+    if config.contrastive_size:
+        names += ["text_groups", "image_groups"]
+    for task in config.active_tasks:
+        names.append(f"{task}_{'targets' if task in ('grey', 'blank') else 'labels'}")
+    return names
