@@ -139,6 +139,7 @@ def make_info(settings, tokenizer, backbone, products, receipts):
         "levels": [dataclasses.asdict(lv) for lv in PATCH_ARMS[settings.patch_arm]],
         "location_unit": "x1, x2, y1, y2, w*h in [0, 1] of the locked box",
         "canvas_size": settings.canvas_size,
+        "coarse_patch_size": settings.coarse_patch_size,
         "feature_size": backbone["feature_size"],
         "backbone": backbone,
         "vocab_size": tokenizer.vocab_size,

@@ -21,8 +21,8 @@ from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import dataset_info, patches, records, tokenization
 
-
 _READERS = 4  # threads that decode pictures and lock boxes
+
 
 @dataclasses.dataclass(frozen=True)
 class PrepareSettings:
@@ -262,18 +262,9 @@ class ShardWriter:
             yield from ahead
 
     def _load(self, product):
-        """Reads one picture: (canvas uint8, locked box [4] on it, box method or None).
-
-        Raises:
-          ValueError: the picture can't be read.
-        """
+        """Reads and places one picture, see `place`; ValueError if it can't be read."""
         picture = read_picture(product.image_path)
-        canvas, inside = (t.numpy() for t in self._to_canvas(picture))
-        if self.settings.patch_arm != "kaleido+saliency":
-            return canvas, inside, None
-        box, method = saliency.lock_box(picture)
-        side = inside[2:] - inside[:2]
-        return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
+        return place(picture, self.settings.patch_arm, self._to_canvas)
 
     def _finish(self, pending, stats):
         """Features of up to a batch of pictures -> their records."""
@@ -300,6 +291,26 @@ class ShardWriter:
                 "box": box,
                 **{key: value[i] for key, value in vectors.items()},
             }
+
+
+def place(picture, patch_arm, to_canvas):
+    """Brings a picture onto its canvas and locks its box there.
+
+    Args:
+      picture: uint8 [h, w, 3] RGB.
+      patch_arm: key of `PATCH_ARMS`; only "kaleido+saliency" looks for the object.
+      to_canvas: `patches.to_canvas` with its size, a function of the picture.
+
+    Returns:
+      (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
+      name of the method that found it or None).
+    """
+    canvas, inside = (t.numpy() for t in to_canvas(picture))
+    if patch_arm != "kaleido+saliency":
+        return canvas, inside, None
+    box, method = saliency.lock_box(picture)
+    side = inside[2:] - inside[:2]
+    return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
 
 
 def source_sha256(products):

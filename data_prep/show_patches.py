@@ -11,7 +11,7 @@ import matplotlib.patches
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import saliency, shard_writer
+from data_prep import shard_writer
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS, level_offsets
 from kaleido_tf.data import patches
@@ -36,12 +36,10 @@ def lock(picture, patch_arm, canvas_size):
       (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
       name of the method that found it).
     """
-    canvas, inside = (t.numpy() for t in patches.to_canvas(picture, canvas_size))
-    if patch_arm != "kaleido+saliency":
-        return canvas, inside, "whole"
-    box, method = saliency.lock_box(picture)
-    side = inside[2:] - inside[:2]
-    return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
+    canvas, box, method = shard_writer.place(
+        picture, patch_arm, lambda image: patches.to_canvas(image, canvas_size)
+    )
+    return canvas, box, method or "whole"
 
 
 def mosaic(tiles, grid):

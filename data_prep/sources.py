@@ -130,7 +130,8 @@ def _csv_rows(path, skipped):
             except StopIteration:
                 return
             except csv.Error as error:  # such as a field beyond csv's limit
-                skipped.add("not CSV", str(error), line=reader.line_num)
+                # DictReader's own line_num counts no line that failed.
+                skipped.add("not CSV", str(error), line=reader.reader.line_num)
             else:
                 yield reader.line_num, row
 

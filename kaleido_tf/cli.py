@@ -65,6 +65,10 @@ class FlagPage:
     def _holders(self):
         return [row for row in self._rows if not isinstance(row, str)]
 
+    def names(self):
+        """Names of the flags in declared order: list of str."""
+        return [holder.name for holder in self._holders()]
+
     def values(self):
         """Every flag of the page with its value: dict."""
         return {holder.name: holder.value for holder in self._holders()}

@@ -61,8 +61,7 @@ def _write_data_set(
 
     Args:
       folder: pathlib.Path.
-      shards: dict file name, such as "train-0", -> function(shapes) -> list of records;
-        what stands before the "-" is the split.
+      shards: dict (split, file name without ending) -> function(shapes) -> records.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vocab_file = folder / dataset_info.VOCAB_NAME
@@ -78,15 +77,13 @@ def _write_data_set(
         "splits": {},
     }
     shapes = DatasetInfo(str(folder), values).shapes
-    for name, make in shards.items():
+    for (split, name), make in shards.items():
         path = folder / f"{name}.tfrecord"
         rows = list(make(shapes))
         with tf.io.TFRecordWriter(str(path)) as writer:
             for row in rows:
                 writer.write(records.encode_record(row, shapes))
-        entry = values["splits"].setdefault(
-            name.split("-")[0], {"num_examples": 0, "shards": []}
-        )
+        entry = values["splits"].setdefault(split, {"num_examples": 0, "shards": []})
         entry["num_examples"] += len(rows)
         entry["shards"].append(
             {
@@ -130,10 +127,10 @@ def _make_data_set(folder, **kwargs):
         return build
 
     shards = {
-        "train-0": rows(range(0, 5)),
-        "train-1": rows(range(5, 9)),
-        "train-2": rows(range(9, 12)),
-        "validation-0": rows(range(12, 17)),
+        ("train", "train-0"): rows(range(0, 5)),
+        ("train", "train-1"): rows(range(5, 9)),
+        ("train", "train-2"): rows(range(9, 12)),
+        ("validation", "validation-0"): rows(range(12, 17)),
     }
     return _write_data_set(folder, shards, **kwargs)
 

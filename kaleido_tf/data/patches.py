@@ -116,8 +116,9 @@ def generate_patches(images, boxes, levels, patch_size):
       where the table has no such level); `grey` [B, 16, s, s, 3], the grey level
       without colour (likewise).
     """
-    finest = max(level.grid for level in levels)
-    locked_side = min(finest * patch_size, max(int(images.shape[1]), patch_size))
+    # A crop samples single pixels: as large as the image it leaves none of the box out,
+    # and what is to be smaller is shrunk below, with a filter.
+    locked_side = max(int(images.shape[1]), patch_size)
     locked = _lock(images, boxes, locked_side)
     pieces, variants = [], {}
     for level in levels:
@@ -164,7 +165,9 @@ def image_features(images, boxes, levels, backbone, coarse_patch_size=0):
       `grey_features` [B, 16 or 0, F]. All vectors of a size go through the backbone
       together.
     """
-    sizes = [level_patch_size(lv, backbone.patch_size, coarse_patch_size) for lv in levels]
+    sizes = [
+        level_patch_size(lv, backbone.patch_size, coarse_patch_size) for lv in levels
+    ]
     by_level, variants = {}, {}
     for size in dict.fromkeys(sizes):
         chosen = [lv for lv, its in zip(levels, sizes, strict=True) if its == size]

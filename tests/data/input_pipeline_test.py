@@ -261,7 +261,9 @@ def test_hard_negatives_start_late(info, config, tokenizer):
         text, image = labels["text_groups"][:, 0], labels["image_groups"][:, 0]
         others = np.where(text == own, image, text)
         assert (others != own).all()
-        return np.mean([class_of[o] == c for o, c in zip(others, classes, strict=True) if c >= 0])
+        return np.mean(
+            [class_of[o] == c for o, c in zip(others, classes, strict=True) if c >= 0]
+        )
 
     assert share_of_hard(2) < 0.8
     assert share_of_hard(3) == share_of_hard(4) == 1.0

@@ -20,16 +20,17 @@ def picture(draw_picture):
 
 
 @pytest.mark.parametrize("arm", ["fixed", "kaleido", "kaleido+saliency"])
-def test_box_is_the_one_of_the_records(picture, arm):
+def test_box_is_the_one_of_the_records(picture, arm, tmp_path):
+    path = str(tmp_path / "shirt.png")
+    cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     canvas, box, method = show_patches.lock(picture, arm, 128)
     writer = object.__new__(shard_writer.ShardWriter)
     writer.settings = types.SimpleNamespace(patch_arm=arm)
     writer._to_canvas = lambda image: patches.to_canvas(image, 128)
-    stats = {"boxes": {}}
-    theirs = writer._place(picture, stats)
+    theirs = writer._load(types.SimpleNamespace(image_path=path))
     np.testing.assert_array_equal(canvas, theirs[0])
     np.testing.assert_array_equal(box, theirs[1])
-    assert method == (list(stats["boxes"]) or ["whole"])[0]
+    assert method == (theirs[2] or "whole")
     if arm == "kaleido+saliency":
         # The picture fills the middle half of the canvas: y = 0.25 + 0.5 * y'.
         np.testing.assert_allclose(box, [0.35, 0.2, 0.65, 0.5], atol=0.05)

@@ -29,8 +29,12 @@ def write(tmp_path):
 
     def write_lines(lines, name="manifest.jsonl"):
         path = tmp_path / name
-        encoded = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
-        encoded = [line if isinstance(line, bytes) else line.encode() for line in encoded]
+        encoded = [
+            json.dumps(line) if isinstance(line, dict) else line for line in lines
+        ]
+        encoded = [
+            line if isinstance(line, bytes) else line.encode() for line in encoded
+        ]
         path.write_bytes(b"\n".join(encoded) + b"\n")
         return str(path)
 
@@ -103,7 +107,11 @@ BROKEN = [
     ("not JSON", '["p9", "x.png"]', "no JSON object"),
     ("not JSON", "[" * 100_000, "recursion"),
     ("not UTF-8", b'{"product_id": "p9", "image": "\xe9.png"}', "utf-8"),
-    ("not UTF-8", {"product_id": "p9", "image": "x.png", "text": "half \ud83d"}, "text"),
+    (
+        "not UTF-8",
+        {"product_id": "p9", "image": "x.png", "text": "half \ud83d"},
+        "text",
+    ),
     ("wrong type", {"product_id": "p9", "image": "x.png", "text": ["a"]}, "`text`"),
     ("wrong type", {"product_id": "p9", "image": {"url": 1}, "text": "a"}, "`image`"),
     ("missing key", {"image": "x.png", "text": "a"}, "`product_id` should be given"),
@@ -186,7 +194,9 @@ def test_only_the_first_images(write):
 
 def test_product_in_both_splits(write):
     lines = [*ROWS, {**ROWS[0], "image_id": "d", "split": "validation"}]
-    with pytest.raises(ValueError, match="in one split. Received 'p0' in train and val"):
+    with pytest.raises(
+        ValueError, match="in one split. Received 'p0' in train and val"
+    ):
         read(write(lines))
 
 
@@ -197,7 +207,9 @@ def test_no_products_in_a_split(write):
 
 
 def test_nothing_usable(write):
-    with pytest.raises(ValueError, match="at least one usable line. Left out: .*'not J"):
+    with pytest.raises(
+        ValueError, match="at least one usable line. Left out: .*'not J"
+    ):
         read(write(["{", "{"]))
     with pytest.raises(ValueError, match="Left out: {}"):
         read(write([""]))
@@ -213,15 +225,16 @@ def test_no_manifest(tmp_path, write):
 def test_hashed_split_is_stable(write):
     # The same on every machine and in every later version.
     splits = [sources.hashed_split(f"p{n}", 0.5)[0] for n in range(16)]
-    assert "".join(splits) == "HASHED"
+    assert "".join(splits) == "vvttvvttvvvvttvv"
     share = [sources.hashed_split(f"product {n}", 0.1) for n in range(4000)]
-    assert 0.08 < share.count("validation") / 4000 < 0.12
+    assert 0.09 < share.count("validation") / 4000 < 0.11
     # A larger share only adds to the validation split.
     for n in range(200):
         if sources.hashed_split(f"p{n}", 0.1) == "validation":
             assert sources.hashed_split(f"p{n}", 0.4) == "validation"
     lines = [
-        {"product_id": f"p{n // 2}", "image": f"{n}.png", "text": "a"} for n in range(80)
+        {"product_id": f"p{n // 2}", "image": f"{n}.png", "text": "a"}
+        for n in range(80)
     ]
     products, _ = read(write(lines), validation_fraction=0.5)
     for product in products:

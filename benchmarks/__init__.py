@@ -1,0 +1,1 @@
+"""Measurements that stand beside the model's own; each runs with one command."""

@@ -1,0 +1,125 @@
+"""The cross-modality encoder (paper section 3.5): one BERT over text and patches."""
+
+import tensorflow as tf
+import tf_keras
+from official.nlp.modeling import layers as nlp_layers
+
+from kaleido_tf.config import level_offsets
+from kaleido_tf.modeling import embeddings
+
+
+def gelu(x):
+    """GELU in its tanh approximation, as in BERT's TensorFlow code."""
+    return tf_keras.activations.gelu(x, approximate=True)
+
+
+def exact_gelu(x):
+    """GELU by the error function: what Hugging Face's BERT weights call "gelu"."""
+    return tf_keras.activations.gelu(x, approximate=False)
+
+
+GELU = {"tanh": gelu, "exact": exact_gelu}  # `KaleidoConfig.gelu`
+
+
+def encoder_inputs(config, text_length=None):
+    """Symbolic inputs of the encoder: dict name -> KerasTensor.
+
+    Args:
+      config: `KaleidoConfig`.
+      text_length: T, or None for any length up to `max_position_embeddings`.
+    """
+
+    def text(name):
+        return tf_keras.Input([text_length], dtype=tf.int32, name=name)
+
+    def patch(name, width):
+        return tf_keras.Input([config.num_patches, width], dtype=tf.float32, name=name)
+
+    return {
+        **{n: text(n) for n in ("input_word_ids", "input_mask", "input_type_ids")},
+        "patch_features": patch("patch_features", config.patch_feature_size),
+        "patch_locations": patch("patch_locations", 5),
+    }
+
+
+def build_encoder(config):
+    """The encoder as a functional Keras model named "encoder".
+
+    Args:
+      config: `KaleidoConfig`.
+
+    Returns:
+      tf_keras.Model. Inputs, a dict: `input_word_ids`, `input_mask`, `input_type_ids`
+      int32 [B, T]; `patch_features` float32 [B, P, F]; `patch_locations` float32
+      [B, P, 5]. Outputs, a dict: `sequence_output` float32 [B, T + P, H], text first,
+      then the levels in order; `pooled_output` [B, H]; and with
+      `config.contrastive_size`, `text_vectors` and `image_vectors` float32 [B, D].
+
+    Example:
+      >>> config = KaleidoConfig.preset("tiny", vocab_size=100, patch_feature_size=8)
+      >>> build_encoder(config).output_shape["sequence_output"]
+      (None, None, 128)
+    """
+    # Layers.
+    text_embedding = embeddings.TextEmbedding(config, name="text_embedding")
+    position_projection = tf_keras.layers.Dense(
+        config.hidden_size,
+        use_bias=False,
+        kernel_initializer=embeddings.truncated_normal(config),
+        name="position_projection",
+    )
+    patch_embeddings = [
+        embeddings.PatchEmbedding(config, level, name=f"{level.task}_embedding")
+        for level in config.levels
+    ]
+    blocks = [_block(config, i) for i in range(config.num_layers)]
+    pooler = tf_keras.layers.Dense(
+        config.hidden_size,
+        activation="tanh",
+        kernel_initializer=embeddings.truncated_normal(config),
+        name="pooler",
+    )
+
+    # Functional model.
+    inputs = encoder_inputs(config)
+    text = text_embedding(inputs["input_word_ids"], inputs["input_type_ids"])
+    locations = position_projection(inputs["patch_locations"])
+    parts = []
+    for embed, start in zip(
+        patch_embeddings, level_offsets(config.levels), strict=True
+    ):
+        part = slice(start, start + embed.level.num_patches)
+        parts.append(embed(inputs["patch_features"][:, part], locations[:, part]))
+    patches = tf_keras.layers.Concatenate(axis=1, name="patch_sequence")(parts)
+    # [B, T, H], [B, P, H] -> [B, T + P, H]
+    sequence = tf_keras.layers.Concatenate(axis=1, name="sequence")([text, patches])
+    patch_mask = tf.ones_like(inputs["patch_locations"][:, :, 0], dtype=tf.int32)
+    mask = tf.concat([inputs["input_mask"], patch_mask], axis=1)
+    attention_mask = nlp_layers.SelfAttentionMask(name="attention_mask")(sequence, mask)
+    for block in blocks:
+        sequence = block([sequence, attention_mask])
+    outputs = {
+        "sequence_output": sequence,
+        "pooled_output": pooler(sequence[:, 0]),
+    }
+    if config.contrastive_size:
+        # One projection for both sides: what it aligns are the embeddings themselves,
+        # so that attention, too, finds a word's patch by similarity.
+        project = embeddings.ContrastiveProjection(config, name="vector_projection")
+        outputs["text_vectors"] = project(text, inputs["input_mask"])
+        outputs["image_vectors"] = project(patches, patch_mask)
+    return tf_keras.Model(inputs, outputs, name="encoder")
+
+
+def _block(config, index):
+    """One post-LayerNorm transformer layer, by tf-models-official."""
+    return nlp_layers.TransformerEncoderBlock(
+        config.num_heads,
+        config.intermediate_size,
+        GELU[config.gelu],
+        kernel_initializer=embeddings.truncated_normal(config),
+        norm_epsilon=config.layer_norm_epsilon,
+        output_dropout=config.hidden_dropout,
+        attention_dropout=config.attention_dropout,
+        name=f"layer_{index}",
+    )

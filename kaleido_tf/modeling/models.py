@@ -1,0 +1,146 @@
+"""The functional models: pre-trainer, matcher, classifier, each around one encoder.
+
+Every model has the encoder as its layer "encoder" and its heads as layers named
+"<task>_head"; checkpoints store and restore by these names.
+"""
+
+import tensorflow as tf
+import tf_keras
+
+from kaleido_tf.modeling import embeddings, encoder, heads
+
+build_encoder = encoder.build_encoder
+
+
+def _float32(tensor, name):
+    """Outputs leave a model in float32 whatever the precision policy."""
+    return tf_keras.layers.Activation("linear", dtype=tf.float32, name=name)(tensor)
+
+
+def _vectors(outputs):
+    names = ("text_vectors", "image_vectors")
+    return {name: outputs[name] for name in names if name in outputs}
+
+
+def build_pretrainer(config):
+    """Encoder with the heads of every active pre-training task.
+
+    Args:
+      config: `KaleidoConfig`.
+
+    Returns:
+      tf_keras.Model. Inputs: the encoder's, and `masked_lm_positions` int32 [B, M],
+      `grey_positions` [B, 2] and `blank_positions` [B, 3] where these tasks are
+      active. Outputs, a dict of float32: `mlm_logits` [B, M, V], `itm_logits` [B, 2],
+      `rotation_logits` [B, 4], `jigsaw_logits` [B, 24], `camouflage_logits` [B, 9],
+      `grey_predictions` [B, 2, F], `blank_predictions` [B, 3, F]; with
+      `config.contrastive_size` also `text_vectors` and `image_vectors` [B, D].
+    """
+    # Layers.
+    core = build_encoder(config)
+    word_embeddings = core.get_layer("text_embedding").word.embeddings
+    mlm_head = heads.masked_lm_head(config, word_embeddings)
+    itm_head = heads.MatchingHead(config, name="itm_head")
+
+    # Functional model.
+    inputs = encoder.encoder_inputs(config)
+    encoded = core(inputs)
+    inputs["masked_lm_positions"] = tf_keras.Input(
+        [None], dtype=tf.int32, name="masked_lm_positions"
+    )
+    sequence = encoded["sequence_output"]
+    outputs = {
+        "mlm_logits": mlm_head(sequence, inputs["masked_lm_positions"]),
+        "itm_logits": itm_head(encoded["pooled_output"]),
+    }
+    # The text's length is free, so patches are counted from the end.
+    patches = tf.reshape(
+        sequence[:, -config.num_patches :],
+        [-1, config.num_patches, config.hidden_size],
+    )
+    for level in config.levels:
+        if level.task not in config.active_tasks:
+            continue
+        hidden = patches[:, config.level_slice(level.task)]
+        name = f"{level.task}_head"
+        if level.task in heads.NUM_CLASSES:
+            head = heads.LevelClassifier(
+                config, heads.NUM_CLASSES[level.task], name=name
+            )
+            outputs[f"{level.task}_logits"] = head(hidden)
+        else:
+            key = f"{level.task}_positions"
+            inputs[key] = tf_keras.Input([level.masked], dtype=tf.int32, name=key)
+            head = heads.FeatureRegressor(config, name=name)
+            outputs[f"{level.task}_predictions"] = head(hidden, inputs[key])
+    outputs = {name: _float32(value, name) for name, value in outputs.items()}
+    return tf_keras.Model(inputs, {**outputs, **_vectors(encoded)}, name="pretrainer")
+
+
+def build_matcher(config):
+    """Encoder and matching head: does this text describe this image?
+
+    Returns:
+      tf_keras.Model. Inputs: the encoder's. Outputs, a dict: `itm_logits` float32
+      [B, 2] (the score for ranking is the probability of class 1), and the vectors
+      where the config has them.
+    """
+    core = build_encoder(config)
+    inputs = encoder.encoder_inputs(config)
+    encoded = core(inputs)
+    logits = heads.MatchingHead(config, name="itm_head")(encoded["pooled_output"])
+    outputs = {"itm_logits": _float32(logits, "itm_logits"), **_vectors(encoded)}
+    return tf_keras.Model(inputs, outputs, name="matcher")
+
+
+def build_classifier(config, num_classes, dropout=0.1):
+    """Encoder and one dense layer on the pooled output (paper section 4.2, CR, SUB).
+
+    Args:
+      config: `KaleidoConfig`.
+      num_classes: number of classes.
+      dropout: rate on the pooled output.
+
+    Returns:
+      tf_keras.Model. Inputs: the encoder's. Outputs, a dict: `class_logits` float32
+      [B, num_classes].
+    """
+    core = build_encoder(config)
+    inputs = encoder.encoder_inputs(config)
+    pooled = tf_keras.layers.Dropout(dropout)(core(inputs)["pooled_output"])
+    logits = tf_keras.layers.Dense(
+        num_classes,
+        kernel_initializer=embeddings.truncated_normal(config),
+        name="class_head",
+    )(pooled)
+    return tf_keras.Model(
+        inputs, {"class_logits": _float32(logits, "class_logits")}, name="classifier"
+    )
+
+
+def build_vectorizer(config):
+    """The alignment vectors alone, without the transformer: cheap first-stage search.
+
+    Args:
+      config: `KaleidoConfig` with a `contrastive_size`.
+
+    Returns:
+      tf_keras.Model around an encoder without layers: inputs the encoder's, outputs
+      `text_vectors` and `image_vectors` float32 [B, D]. A checkpoint of any model of
+      this config loads into it.
+    """
+    if not config.contrastive_size:
+        raise ValueError(
+            "`config.contrastive_size` should be positive for vectors. Received: 0 "
+            "(pre-train with --contrastive_size)"
+        )
+    core = build_encoder(config)
+    outputs = {name: core.output[name] for name in ("text_vectors", "image_vectors")}
+    model = tf_keras.Model(core.input, outputs, name="vectorizer")
+    model.encoder = core  # the whole of it, so that checkpoints fit
+    return model
+
+
+def count_parameters(model):
+    """Number of trainable numbers: int."""
+    return int(sum(tf.size(v).numpy() for v in model.trainable_variables))

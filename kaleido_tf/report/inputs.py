@@ -1,0 +1,260 @@
+"""What a report is made from, loaded and checked before anything is written."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.data.dataset_info import DatasetInfo
+from kaleido_tf.training import callbacks, checkpoints
+
+DIRECTIONS = ("itr", "tir")
+RECALLS = ("rank@1", "rank@5", "rank@10")
+_EVALUATE = "python run_finetune.py --task=retrieval"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A pre-training run's folder.
+
+    Attributes:
+      folder: its path.
+      flags, versions: dicts, as run_pretrain.py wrote them.
+      config: `KaleidoConfig`.
+      info: `DatasetInfo` of the data it was trained on.
+      train, validation: rows of metrics.jsonl by split, in the order of the steps.
+      num_parameters: int, or None where no checkpoint is left.
+    """
+
+    folder: str
+    flags: dict
+    versions: dict
+    config: KaleidoConfig
+    info: DatasetInfo
+    train: list
+    validation: list
+    num_parameters: int | None
+
+    @property
+    def steps(self):
+        """Steps done."""
+        return max(row["step"] for row in self.validation + self.train)
+
+    @property
+    def samples_per_second(self):
+        """Median over the rounds, or None for a run without a whole round."""
+        rates = sorted(row["samples_per_second"] for row in self.train)
+        return rates[len(rates) // 2] if rates else None
+
+    @property
+    def training_seconds(self):
+        """Seconds of training, without validation and start."""
+        before, seconds = 0, 0.0
+        for row in self.train:
+            samples = (row["step"] - before) * self.flags["batch_size"]
+            seconds += samples / row["samples_per_second"]
+            before = row["step"]
+        return seconds
+
+
+def read_json(path, what, command):
+    """A JSON object from a file.
+
+    Args:
+      path: the file.
+      what: what it should be, for the error.
+      command: what makes it, for the error.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not a JSON object.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"{path} should be {what}. Received: no such file (it is written by "
+            f"`{command}`)"
+        )
+    with open(path, encoding="utf-8") as file:
+        try:
+            values = json.load(file)
+        except ValueError as error:
+            raise ValueError(
+                f"{path} should be {what}, as JSON. Received: {error} (it is written "
+                f"by `{command}`)"
+            ) from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} should hold a JSON object. Received: {type(values).__name__}"
+        )
+    return values
+
+
+def load_run(run_dir):
+    """Reads a run folder.
+
+    Args:
+      run_dir: folder of `run_pretrain.py`.
+
+    Returns:
+      `Run`.
+
+    Raises:
+      FileNotFoundError, ValueError: what is missing or incomplete, and what to do.
+    """
+    command = f"python run_pretrain.py --run_dir={run_dir}"
+    loaded = {
+        name: read_json(os.path.join(run_dir, f"{name}.json"), what, command)
+        for name, what in (
+            ("flags", "the flags of a pre-training run"),
+            ("versions", "the package versions of a pre-training run"),
+            ("config", "the config of a pre-training run"),
+        )
+    }
+    config = KaleidoConfig.from_json(os.path.join(run_dir, checkpoints.CONFIG_NAME))
+    metrics = os.path.join(run_dir, callbacks.METRICS_NAME)
+    rows = callbacks.read_metrics(run_dir) if os.path.isfile(metrics) else []
+    by_split = {
+        split: sorted(
+            (row for row in rows if row["split"] == split), key=lambda r: r["step"]
+        )
+        for split in ("train", "validation")
+    }
+    if not by_split["validation"]:
+        raise ValueError(
+            f"{metrics} should hold at least one row of the validation split. "
+            f"Received: {len(rows)} rows (let the run finish a round: `{command}`)"
+        )
+    return Run(
+        folder=str(run_dir),
+        flags=loaded["flags"],
+        versions=loaded["versions"],
+        config=config,
+        info=DatasetInfo.load(loaded["flags"]["data_dir"]),
+        num_parameters=count_parameters(run_dir),
+        **by_split,
+    )
+
+
+def count_parameters(run_dir):
+    """Numbers in the encoder and the heads of a run's last checkpoint, or None."""
+    try:
+        prefix = checkpoints.checkpoint_prefix(str(run_dir))
+    except FileNotFoundError:
+        return None
+    parts = [
+        shape
+        for name, shape in tf.train.list_variables(prefix)
+        if name.startswith("encoder/") or name.split("/")[0].endswith("_head")
+    ]
+    return sum(tf.TensorShape(shape).num_elements() for shape in parts)
+
+
+def load_retrieval(path, needs_ranked=True):
+    """Reads a retrieval.json, or a baseline's with the same keys.
+
+    Args:
+      path: the file.
+      needs_ranked: whether it must hold ranked items to show.
+
+    Raises:
+      FileNotFoundError, ValueError: missing or incomplete.
+    """
+    what = "results of the retrieval task" if needs_ranked else "a baseline's results"
+    command = _EVALUATE if needs_ranked else "python -m benchmarks.retrieval_baseline"
+    results = read_json(path, what, command)
+    missing = [
+        key for key in ("sampled", "full_gallery", "pairs") if key not in results
+    ]
+    sampled = results.get("sampled", {})
+    for direction in DIRECTIONS:
+        found = sampled.get(direction, {})
+        needed = (*RECALLS, "chance", "lists")
+        missing += [f"sampled.{direction}.{k}" for k in needed if k not in found]
+        if needs_ranked and direction not in results.get("top_ranked", {}):
+            missing.append(f"top_ranked.{direction}")
+    if missing:
+        raise ValueError(
+            f"{path} should be {what}. Missing keys: {missing} (it is written by "
+            f"`{command}`)"
+        )
+    return results
+
+
+def check_same_lists(retrieval, baseline):
+    """Raises ValueError where two results were not measured on the same queries."""
+    ours, theirs = (
+        {
+            direction: [
+                (one["seed"], one["sha256"], one["num_queries"], one["num_candidates"])
+                for one in results["sampled"][direction]["lists"]
+            ]
+            for direction in DIRECTIONS
+        }
+        for results in (retrieval, baseline)
+    )
+    for direction in DIRECTIONS:
+        if ours[direction] != theirs[direction]:
+            shown = [
+                [f"seed {s}: {sha[:8]}, {q} x {c}" for s, sha, q, c in each[direction]]
+                for each in (ours, theirs)
+            ]
+            raise ValueError(
+                f"`baseline` should be measured on the same lists as `retrieval` "
+                f"({direction}): {shown[0]}. Received: {shown[1]} (run the baseline "
+                "with the same --lists_dir, --num_lists and --num_queries)"
+            )
+
+
+def picture_paths(manifest, image_ids):
+    """Where the pictures of some image ids are, by the catalogue's manifest.
+
+    Args:
+      manifest: JSON lines or CSV, one line an image, with `image` (path relative to
+        the manifest) and optionally `image_id` (default: the file's name).
+      image_ids: the ids that are wanted.
+
+    Returns:
+      dict image_id -> path, without those that the manifest doesn't name.
+
+    Raises:
+      FileNotFoundError: no manifest.
+      ValueError: it names none of the ids, so it belongs to another catalogue.
+    """
+    if not os.path.isfile(manifest):
+        raise FileNotFoundError(
+            f"`manifest` should be the catalogue's JSON lines or CSV. Received: "
+            f"{manifest}, no such file (name the one that the data was prepared from)"
+        )
+    folder, wanted, paths = os.path.dirname(manifest), set(image_ids), {}
+    for row in _manifest_rows(manifest):
+        image = str(row.get("image") or "").strip()
+        stem = os.path.splitext(os.path.basename(image))[0]
+        image_id = str(row.get("image_id") or "").strip() or stem
+        if image and image_id in wanted:
+            paths.setdefault(image_id, os.path.join(folder, image))
+    if wanted and not paths:
+        raise ValueError(
+            f"`manifest` should name the pictures of the ranked items, such as "
+            f"{sorted(wanted)[:3]}. Received: {manifest}, which names none of them "
+            "(name the one that the data was prepared from)"
+        )
+    return paths
+
+
+def _manifest_rows(path):
+    """Yields the lines that are readable; preparation has listed the others."""
+    if path.endswith(".csv"):
+        with open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
+            yield from csv.DictReader(file)
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row

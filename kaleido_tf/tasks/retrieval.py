@@ -1,0 +1,283 @@
+"""Retrieval, image to text (ITR) and text to image (TIR): from scores to figures.
+
+The sampled protocol on frozen candidate lists, and the full gallery where a split is
+small enough to score every pair. Works with any scorer (`scoring.py`) on a
+`RetrievalSplit`. Recalls ("rank@k") and SumR are in percent, AUC and accuracy within
+[0, 1].
+"""
+
+import numpy as np
+
+from kaleido_tf.data.candidate_lists import DIRECTIONS, load_list, load_lists
+from kaleido_tf.tasks import ranking
+from kaleido_tf.tasks.retrieval_split import RetrievalSplit
+from kaleido_tf.tasks.scoring import MemoScorer, PairScorer, SumScorer, VectorScorer
+
+__all__ = [
+    "DIRECTIONS",
+    "MemoScorer",
+    "PairScorer",
+    "RetrievalSplit",
+    "SumScorer",
+    "VectorScorer",
+    "evaluate_full_gallery",
+    "evaluate_list",
+    "evaluate_lists",
+    "load_list",
+    "load_lists",
+    "pair_figures",
+    "score_list",
+    "top_ranked",
+]
+
+
+def score_list(scorer, split, candidate_list):
+    """Scores of every query's candidates: float [Q, C].
+
+    Args:
+      scorer: see `scoring.py`.
+      split: `RetrievalSplit` that holds all the list's records.
+      candidate_list: dict of `candidate_lists.load_list`.
+
+    Raises:
+      ValueError: a list of another data set.
+    """
+    if candidate_list["dataset_sha256"] != split.sha256:
+        raise ValueError(
+            "The candidate list should be of this data set, whose ids hash to "
+            f"{split.sha256[:12]}.... Received: one of "
+            f"{candidate_list['dataset_sha256'][:12]}... (make lists for this data "
+            "set, or name the data set that they were made from)"
+        )
+    queries = candidate_list["queries"]
+    query = split.places(row["query"] for row in queries)
+    others = split.places(image_id for row in queries for image_id in row["candidates"])
+    query = np.repeat(query, candidate_list["num_candidates"])
+    if candidate_list["direction"] == "itr":
+        scores = scorer.score(others, query)
+    else:
+        scores = scorer.score(query, others)
+    return scores.reshape(len(queries), candidate_list["num_candidates"])
+
+
+def _relevant(candidate_list):
+    """bool [Q, C]: which candidates are right."""
+    return np.array(
+        [
+            [image_id == row["positive"] for image_id in row["candidates"]]
+            for row in candidate_list["queries"]
+        ]
+    )
+
+
+def first_queries(candidate_list, num_queries):
+    """The list cut to its first queries, which stand in random order; 0 keeps all."""
+    if not num_queries:
+        return candidate_list
+    return {**candidate_list, "queries": candidate_list["queries"][:num_queries]}
+
+
+def _recall_keys(recalls):
+    return {f"rank@{k}": value for k, value in recalls.items()}
+
+
+def evaluate_list(scorer, split, candidate_list):
+    """Figures of one candidate list.
+
+    Args: see `score_list`.
+
+    Returns:
+      dict: direction, seed, sha256 (of the whole list), num_queries, num_candidates,
+      and rank@1, rank@5, rank@10 in percent by the pessimistic rank.
+    """
+    scores = score_list(scorer, split, candidate_list)
+    ranks = ranking.pessimistic_ranks(scores, _relevant(candidate_list))
+    return {
+        "direction": candidate_list["direction"],
+        "seed": candidate_list["seed"],
+        "sha256": candidate_list["sha256"],
+        "num_queries": len(candidate_list["queries"]),
+        "num_candidates": candidate_list["num_candidates"],
+        **_recall_keys(ranking.recall_at(ranks)),
+    }
+
+
+def evaluate_lists(scorer, split, lists):
+    """Figures of the sampled protocol: mean and standard deviation over lists.
+
+    Args:
+      scorer: see `scoring.py`.
+      split: `RetrievalSplit`.
+      lists: dict direction -> candidate lists by seed, as `load_lists` returns them.
+
+    Returns:
+      dict: per direction `{"rank@1": {"mean", "std"}, ..., "chance": {...},
+      "lists": [...]}`, and `sum_of_recalls` {"mean", "std"}. The standard deviation is
+      the sample's (n - 1), 0 for a single list.
+    """
+    result, sums = {}, 0.0
+    for direction, each in lists.items():
+        figures = [evaluate_list(scorer, split, one) for one in each]
+        keys = _recall_keys(dict.fromkeys(ranking.RECALL_KS))
+        values = np.array([[one[key] for key in keys] for one in figures])
+        sizes = [one["num_candidates"] for one in figures]
+        chance = [list(ranking.chance_recall(1, size).values()) for size in sizes]
+        result[direction] = {
+            **{key: _spread(values[:, i]) for i, key in enumerate(keys)},
+            "chance": dict(zip(keys, np.mean(chance, axis=0).tolist(), strict=True)),
+            "lists": figures,
+        }
+        sums = sums + values.sum(axis=1)
+    result["sum_of_recalls"] = _spread(sums)
+    return result
+
+
+def _spread(values):
+    deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": float(deviation)}
+
+
+def pair_figures(scorer, split, candidate_list):
+    """AUC and accuracy of telling true pairs from pairs with a random other product.
+
+    Every query of the list gives one true pair, its own text and image, and one false
+    pair, its text with the image of another query, drawn by the list's seed among
+    those with another text.
+
+    Returns:
+      dict: num_pairs, auc, and pair_accuracy (None for a scorer without threshold);
+      all None where the queries have but one text.
+    """
+    rng = np.random.default_rng(candidate_list["seed"])
+    places = split.places(row["query"] for row in candidate_list["queries"])
+    folded = np.array(split.folded_texts(), object)[places]
+    texts, images, labels = [], [], []
+    for place, text in zip(places, folded, strict=True):
+        others = places[folded != text]
+        if others.size:
+            texts += [place, place]
+            images += [place, rng.choice(others)]
+            labels += [True, False]
+    if not labels:
+        return {"num_pairs": 0, "auc": None, "pair_accuracy": None}
+    scores, labels = scorer.score(np.array(texts), np.array(images)), np.array(labels)
+    accuracy = None
+    if scorer.threshold is not None:
+        accuracy = ranking.pair_accuracy(scores, labels, scorer.threshold)
+    return {
+        "num_pairs": len(labels),
+        "auc": ranking.roc_auc(scores, labels),
+        "pair_accuracy": accuracy,
+    }
+
+
+def gallery_relevance(split):
+    """Which images answer which texts: (places int64 [A], relevant bool [A, N]).
+
+    `places` holds the first record of each of the split's A distinct texts. An image
+    is right for a text if any view of its product carries this text: all products
+    with the same text are equally right.
+    """
+    folded, rows, places = split.folded_texts(), {}, []
+    for place, text in enumerate(folded):
+        if text and text not in rows:
+            rows[text] = len(places)
+            places.append(place)
+    texts_of = {}
+    for product, text in zip(split.product_ids, folded, strict=True):
+        if text:
+            texts_of.setdefault(product, set()).add(rows[text])
+    relevant = np.zeros((len(places), len(split)), bool)
+    for image, product in enumerate(split.product_ids):
+        relevant[list(texts_of.get(product, ())), image] = True
+    return np.array(places, np.int64), relevant
+
+
+def evaluate_full_gallery(scorer, split, max_pairs):
+    """Ranks every text for every image and the other way round, if that is cheap.
+
+    Args:
+      scorer: see `scoring.py`.
+      split: the whole split.
+      max_pairs: score at most so many pairs.
+
+    Returns:
+      dict: num_texts (distinct), num_images, num_pairs, and either `skipped` (the
+      reason) or, per direction, num_queries, rank@k and chance in percent, and
+      sum_of_recalls. Images of products without a text are no queries.
+    """
+    num_texts, num_images = split.num_texts, split.num_images
+    result = {
+        "num_texts": num_texts,
+        "num_images": num_images,
+        "num_pairs": num_texts * num_images,
+    }
+    if num_texts * num_images > max_pairs:
+        reason = (
+            f"{num_texts} texts x {num_images} images are {num_texts * num_images} "
+            f"pairs, more than max_full_pairs={max_pairs}"
+        )
+        return {**result, "skipped": reason}
+    if not num_texts:
+        return {**result, "skipped": "no record has a text"}
+    if len(split) < num_images:
+        raise ValueError(
+            f"`split` should hold all of its {num_images} records for the full "
+            f"gallery. Received: {len(split)} (load it without `image_ids`)"
+        )
+    places, relevant = gallery_relevance(split)
+    scores = scorer.score(
+        np.repeat(places, num_images), np.tile(np.arange(num_images), num_texts)
+    ).reshape(num_texts, num_images)
+    with_text = relevant.any(axis=0)
+    recalls = []
+    for direction, matrix, right in (
+        ("itr", scores.T[with_text], relevant.T[with_text]),
+        ("tir", scores, relevant),
+    ):
+        recalls.append(ranking.recall_at(ranking.pessimistic_ranks(matrix, right)))
+        chance = ranking.chance_recall(right.sum(axis=1), right.shape[1])
+        result[direction] = {
+            "num_queries": len(right),
+            **_recall_keys(recalls[-1]),
+            "chance": _recall_keys(chance),
+        }
+    return {**result, "sum_of_recalls": ranking.sum_of_recalls(*recalls)}
+
+
+def top_ranked(scorer, split, candidate_list, num_queries=6, num_shown=8):
+    """The best candidates of a list's first queries, for people to look at.
+
+    Args:
+      scorer, split, candidate_list: see `score_list`.
+      num_queries: how many queries.
+      num_shown: how many candidates of each.
+
+    Returns:
+      list of dict: query (image_id), text, rank (pessimistic, of the right one) and
+      `ranked`, a list of {"image_id", "text", "score", "right"}, best first; a right
+      one comes after all that score the same.
+    """
+    candidate_list = first_queries(candidate_list, num_queries)
+    scores = score_list(scorer, split, candidate_list)
+    relevant = _relevant(candidate_list)
+    ranks = ranking.pessimistic_ranks(scores, relevant)
+    result = []
+    for row, values, right, rank in zip(
+        candidate_list["queries"], scores, relevant, ranks, strict=True
+    ):
+        order = np.lexsort((right, -values))[:num_shown]
+        ranked = [
+            {
+                "image_id": row["candidates"][i],
+                "text": split.texts[split.index[row["candidates"][i]]],
+                "score": float(values[i]),
+                "right": bool(right[i]),
+            }
+            for i in order
+        ]
+        text = split.texts[split.index[row["query"]]]
+        result.append(
+            {"query": row["query"], "text": text, "rank": int(rank), "ranked": ranked}
+        )
+    return result

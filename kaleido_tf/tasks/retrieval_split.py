@@ -1,0 +1,174 @@
+"""A split in memory, as arrays that pairs of text and image are gathered from."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from kaleido_tf.data import candidate_lists, records
+
+_READ_BATCH = 256
+_STRINGS = candidate_lists.Item._fields
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalSplit:
+    """Records of a split as arrays; N records, P patches, F features.
+
+    Attributes:
+      name: the split.
+      sha256: hash of the whole split (`candidate_lists.split_sha256`), also where
+        only some of its records were kept.
+      image_ids, product_ids, categories, subcategories, texts: lists of N str.
+      token_ids: list of N int32 arrays, without [CLS] and [SEP].
+      patch_features: float16 [N, P, F].
+      patch_locations: float32 [N, P, 5].
+      index: dict image_id -> place.
+      num_images, num_texts: records and distinct texts of the whole split.
+    """
+
+    name: str
+    sha256: str
+    image_ids: list
+    product_ids: list
+    categories: list
+    subcategories: list
+    texts: list
+    token_ids: list
+    patch_features: np.ndarray
+    patch_locations: np.ndarray
+    index: dict
+    num_images: int
+    num_texts: int
+
+    def __len__(self):
+        return len(self.image_ids)
+
+    @classmethod
+    def load(cls, info, split, image_ids=None):
+        """Reads a split.
+
+        Args:
+          info: `DatasetInfo`.
+          split: name of the split.
+          image_ids: keep only these (memory: N x P x F x 2 bytes); None keeps all.
+
+        Raises:
+          ValueError: a damaged shard, or an id that the split doesn't have.
+        """
+        wanted = None if image_ids is None else set(image_ids)
+        size = info.num_examples(split) if wanted is None else len(wanted)
+        shapes = info.shapes
+        arrays = {
+            "patch_features": np.zeros(
+                (size, *shapes.arrays["patch_features"]), np.float16
+            ),
+            "patch_locations": np.zeros(
+                (size, *shapes.arrays["patch_locations"]), np.float32
+            ),
+        }
+        columns = {key: [] for key in (*_STRINGS, "token_ids")}
+        pairs, texts = [], set()
+        for batch in _read_batches(info, split):
+            pairs += zip(batch["image_id"], batch["product_id"], strict=True)
+            texts.update(candidate_lists.fold_text(text) for text in batch["text"])
+            _keep(batch, wanted, columns, arrays)
+        _check_wanted(wanted, columns["image_id"], split)
+        names = columns["image_id"]
+        return cls(
+            name=split,
+            sha256=candidate_lists.split_sha256(pairs),
+            image_ids=names,
+            product_ids=columns["product_id"],
+            categories=columns["category"],
+            subcategories=columns["subcategory"],
+            texts=columns["text"],
+            token_ids=columns["token_ids"],
+            index={image_id: place for place, image_id in enumerate(names)},
+            num_images=len(pairs),
+            num_texts=len(texts - {""}),
+            **arrays,
+        )
+
+    def places(self, image_ids):
+        """int64 array of the places of `image_ids`."""
+        return np.array([self.index[image_id] for image_id in image_ids], np.int64)
+
+    def folded_texts(self):
+        """The texts without differences of case and white space: list of str."""
+        return [candidate_lists.fold_text(text) for text in self.texts]
+
+    def text_inputs(self, tokenizer, text_length):
+        """The encoder's text inputs of all records.
+
+        Args:
+          tokenizer: `Tokenizer`.
+          text_length: longest T.
+
+        Returns:
+          dict of int32 [N, T] arrays, T cut to the longest text of the split: padding
+          is masked out, so it costs time and changes nothing.
+        """
+        lengths = [len(ids) for ids in self.token_ids]
+        ragged = tf.RaggedTensor.from_row_lengths(
+            np.concatenate([np.zeros(0, np.int32), *self.token_ids]), lengths
+        )
+        packed = tokenizer.pack(ragged, min(text_length, max(lengths, default=0) + 2))
+        return {key: value.numpy() for key, value in packed.items()}
+
+
+def _read_batches(info, split):
+    """Yields dicts of lists and arrays, `_READ_BATCH` records each."""
+    shapes = info.shapes
+
+    def decode(serialized):
+        # Only these keys: the graph leaves out the decoding of the others.
+        batch = records.decode_records(serialized, shapes)
+        kept = {key: batch[key] for key in (*_STRINGS, "token_ids", "patch_locations")}
+        return kept | {"patch_features": tf.cast(batch["patch_features"], tf.float16)}
+
+    paths = info.shard_paths(split)
+    for path, shard in zip(paths, info.shards(split), strict=True):
+        count = 0
+        try:
+            for batch in tf.data.TFRecordDataset(path).batch(_READ_BATCH).map(decode):
+                batch = {
+                    key: [v.decode() for v in value.numpy().tolist()]
+                    if key in _STRINGS
+                    else value.numpy()
+                    for key, value in batch.items()
+                }
+                count += len(batch["image_id"])
+                yield batch
+        except tf.errors.OpError:
+            # Once more, slowly: names the record.
+            list(records.read_shard(path, shapes))
+            raise
+        if count != shard["num_examples"]:
+            raise ValueError(
+                records.damaged_message(
+                    path, count, f"it should hold {shard['num_examples']} records"
+                )
+            )
+
+
+def _keep(batch, wanted, columns, arrays):
+    """Appends a batch's wanted records to `columns` and writes them into `arrays`."""
+    rows = [
+        row
+        for row, image_id in enumerate(batch["image_id"])
+        if wanted is None or image_id in wanted
+    ]
+    start = len(columns["image_id"])
+    for key, column in columns.items():
+        column += [batch[key][row] for row in rows]
+    for key, array in arrays.items():
+        array[start : start + len(rows)] = batch[key][rows]
+
+
+def _check_wanted(wanted, found, split):
+    if wanted is not None and (missing := sorted(wanted - set(found))):
+        raise ValueError(
+            f"`image_ids` should be of the split {split!r}. Received besides: "
+            f"{missing[:5]} ({len(missing)} in all: lists of another data set?)"
+        )

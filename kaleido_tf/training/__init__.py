@@ -1,0 +1,1 @@
+"""Training: optimizer, strategies, the loop, checkpoints and metrics."""

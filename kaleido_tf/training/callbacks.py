@@ -1,0 +1,148 @@
+"""What happens while fit runs: progress lines, and the end of every round."""
+
+import json
+import math
+import os
+import time
+
+import tensorflow as tf
+import tf_keras
+from absl import logging
+
+METRICS_NAME = "metrics.jsonl"
+_PROGRESS_SECONDS = 15.0
+
+
+class NonFiniteLossError(ValueError):
+    """The loss became NaN or infinite; nothing of that round was saved."""
+
+
+class Progress(tf_keras.callbacks.Callback):
+    """Logs step, losses, samples a second and the time that is left.
+
+    Args:
+      num_steps: length of the run, steps.
+      batch_size: samples a step.
+      start_step: steps already done.
+      seconds: between lines.
+    """
+
+    def __init__(self, num_steps, batch_size, start_step, seconds=_PROGRESS_SECONDS):
+        super().__init__()
+        self.num_steps, self.batch_size = num_steps, batch_size
+        self.step = start_step
+        self.seconds = seconds
+        self._mark = None  # time and step of the last line
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._mark = self._mark or (time.time(), self.step)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        now = time.time()
+        since, step = self._mark
+        if now - since < self.seconds:
+            return
+        rate = (self.step - step) / (now - since)
+        left = (self.num_steps - self.step) / rate
+        values = {k: v for k, v in (logs or {}).items() if k.startswith("loss/")}
+        shown = " ".join(f"{k[5:]} {float(v):.3f}" for k, v in values.items())
+        logging.info(
+            "step %d of %d: %s | %.0f samples/s, %d:%02d left",
+            self.step,
+            self.num_steps,
+            shown,
+            rate * self.batch_size,
+            left // 60,
+            left % 60,
+        )
+        self._mark = (now, self.step)
+
+
+class RoundEnd(tf_keras.callbacks.Callback):
+    """Ends a round: checks the loss, saves, writes metrics and TensorBoard scalars.
+
+    Args:
+      run_dir: the run's folder.
+      keeper: `CheckpointKeeper`.
+      steps_per_round: steps.
+      batch_size: samples a step.
+      writes_logs: False on workers other than the first.
+    """
+
+    def __init__(self, run_dir, keeper, steps_per_round, batch_size, writes_logs=True):
+        super().__init__()
+        self.run_dir, self.keeper = run_dir, keeper
+        self.steps_per_round, self.batch_size = steps_per_round, batch_size
+        self.writes_logs = writes_logs
+        self._writers = {}
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.time()
+
+    def on_test_begin(self, logs=None):
+        self._trained = time.time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = (epoch + 1) * self.steps_per_round
+        values = {name: float(value) for name, value in logs.items()}
+        if not math.isfinite(values["loss/total"]):
+            raise NonFiniteLossError(
+                f"The loss should be finite. Received {values['loss/total']} between "
+                f"steps {step - self.steps_per_round} and {step}; nothing of this "
+                "round was saved. Start again with a lower --learning_rate or with "
+                "--precision=float32: it goes on from the last checkpoint"
+            )
+        self.keeper.save(step)
+        if not self.writes_logs:
+            return
+        seconds = getattr(self, "_trained", time.time()) - self._started
+        rate = self.steps_per_round * self.batch_size / max(seconds, 1e-9)
+        splits = {
+            "train": {k: v for k, v in values.items() if not k.startswith("val_")},
+            "validation": {k[4:]: v for k, v in values.items() if k.startswith("val_")},
+        }
+        splits["train"]["samples_per_second"] = rate
+        for split, row in splits.items():
+            if row:
+                self.write(step, split, row)
+
+    def write(self, step, split, values):
+        """Appends a row to metrics.jsonl and to TensorBoard's log of that split."""
+        row = {"step": step, "split": split, **values}
+        path = os.path.join(self.run_dir, METRICS_NAME)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if split not in self._writers:
+            folder = os.path.join(self.run_dir, "logs", split)
+            self._writers[split] = tf.summary.create_file_writer(folder)
+        with self._writers[split].as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._writers[split].flush()
+        shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
+        logging.info("step %d, %s: %s", step, split, shown)
+
+
+def drop_rows_after(run_dir, step):
+    """Takes out of metrics.jsonl what a run wrote after the step it resumes from."""
+    path = os.path.join(run_dir, METRICS_NAME)
+    if not os.path.exists(path):
+        return
+    kept = [row for row in read_metrics(run_dir) if row["step"] <= step]
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in kept)
+    os.replace(f"{path}.tmp", path)
+
+
+def read_metrics(run_dir):
+    """Rows of a run's metrics.jsonl; a last line that was cut off is left out."""
+    rows = []
+    with open(os.path.join(run_dir, METRICS_NAME), encoding="utf-8") as file:
+        for line in file:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

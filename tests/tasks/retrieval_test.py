@@ -1,0 +1,172 @@
+"""Retrieval figures against counts by hand."""
+
+import numpy as np
+import pytest
+
+from kaleido_tf.tasks import retrieval
+
+
+def _rank_by_hand(table, row, direction):
+    def score(image_id):
+        query, other = int(row["query"][1:]), int(image_id[1:])
+        return table[other, query] if direction == "itr" else table[query, other]
+
+    others = [c for c in row["candidates"] if c != row["positive"]]
+    return 1 + sum(score(c) >= score(row["positive"]) for c in others)
+
+
+@pytest.mark.parametrize("direction", ["itr", "tir"])
+def test_list_figures_equal_hand_count(tiny, split, lists, direction):
+    table = tiny.random_table()
+    for one in lists[direction]:
+        ranks = np.array(
+            [_rank_by_hand(table, row, direction) for row in one["queries"]]
+        )
+        figures = retrieval.evaluate_list(tiny.TableScorer(table), split, one)
+        assert figures == {
+            "direction": direction,
+            "seed": one["seed"],
+            "sha256": one["sha256"],
+            "num_queries": 6,
+            "num_candidates": 4,
+            "rank@1": pytest.approx(100 * np.mean(ranks == 1)),
+            "rank@5": 100.0,
+            "rank@10": 100.0,
+        }
+
+
+def test_mean_and_deviation_over_lists(tiny, split, lists):
+    scorer = tiny.TableScorer(tiny.random_table())
+    result = retrieval.evaluate_lists(scorer, split, lists)
+    firsts = {}
+    for direction in ("itr", "tir"):
+        each = [retrieval.evaluate_list(scorer, split, x) for x in lists[direction]]
+        assert result[direction]["lists"] == each
+        firsts[direction] = np.array([one["rank@1"] for one in each])
+        assert result[direction]["rank@1"] == {
+            "mean": pytest.approx(firsts[direction].mean()),
+            "std": pytest.approx(firsts[direction].std(ddof=1)),
+        }
+        assert result[direction]["chance"] == pytest.approx(
+            {"rank@1": 25.0, "rank@5": 100.0, "rank@10": 100.0}
+        )
+    sums = firsts["itr"] + firsts["tir"] + 400
+    assert result["sum_of_recalls"] == {
+        "mean": pytest.approx(sums.mean()),
+        "std": pytest.approx(sums.std(ddof=1)),
+    }
+    single = {direction: each[:1] for direction, each in lists.items()}
+    alone = retrieval.evaluate_lists(scorer, split, single)
+    assert alone["sum_of_recalls"] == {"mean": pytest.approx(sums[0]), "std": 0.0}
+
+
+def test_constant_scores_are_never_right(tiny, split, lists):
+    scorer = tiny.TableScorer(np.zeros((len(tiny.rows), len(tiny.rows))))
+    result = retrieval.evaluate_lists(scorer, split, lists)
+    assert result["itr"]["rank@1"]["mean"] == result["tir"]["rank@1"]["mean"] == 0.0
+
+
+def test_list_of_another_data_set(tiny, split, lists):
+    other = {**lists["itr"][0], "dataset_sha256": "0" * 64}
+    with pytest.raises(ValueError, match="list should be of this data set"):
+        retrieval.evaluate_list(tiny.TableScorer(tiny.random_table()), split, other)
+
+
+def test_pair_figures(tiny, split, lists):
+    one = lists["itr"][0]
+    right = tiny.TableScorer(np.eye(len(tiny.rows)))
+    assert retrieval.pair_figures(right, split, one) == {
+        "num_pairs": 12,
+        "auc": 1.0,
+        "pair_accuracy": 1.0,
+    }
+    texts, images = right.asked[0]
+    assert (texts[::2] == images[::2]).all()
+    folded = np.array(split.folded_texts())
+    assert (folded[texts[1::2]] != folded[images[1::2]]).all()
+    constant = retrieval.pair_figures(
+        tiny.TableScorer(0 * np.eye(len(tiny.rows))), split, one
+    )
+    assert (constant["auc"], constant["pair_accuracy"]) == (0.5, 0.5)
+    right.threshold = None
+    assert retrieval.pair_figures(right, split, one)["pair_accuracy"] is None
+
+
+def test_pairs_of_queries_with_one_text(tiny, split, lists):
+    one = retrieval.first_queries(lists["itr"][0], 1)
+    figures = retrieval.pair_figures(tiny.TableScorer(tiny.random_table()), split, one)
+    assert figures == {"num_pairs": 0, "auc": None, "pair_accuracy": None}
+
+
+def _gallery_by_hand(tiny, table):
+    """Ranks by the definition: dict direction -> list of ranks."""
+    texts = {"a b": 0, "c": 1, "d e f g h": 3, "a b c d": 4, "h": 5, "h g": 6}
+    right = {
+        "a b": {0, 7},
+        "c": {1, 2},
+        "d e f g h": {3},
+        "a b c d": {4},
+        "h": {5, 6},  # both views of p4, whose texts differ
+        "h g": {5, 6},
+    }
+    ranks = {"itr": [], "tir": []}
+    for text, place in texts.items():
+        best = max(table[place, i] for i in right[text])
+        wrong = [i for i in range(len(tiny.rows)) if i not in right[text]]
+        ranks["tir"].append(1 + sum(table[place, i] >= best for i in wrong))
+    for image in range(len(tiny.rows) - 1):  # the last has no text
+        good = [p for t, p in texts.items() if image in right[t]]
+        wrong = [p for p in texts.values() if p not in good]
+        best = max(table[p, image] for p in good)
+        ranks["itr"].append(1 + sum(table[p, image] >= best for p in wrong))
+    return ranks
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_full_gallery_equals_hand_count(tiny, split, seed):
+    table = tiny.random_table(levels=6, seed=seed)
+    result = retrieval.evaluate_full_gallery(tiny.TableScorer(table), split, 54)
+    ranks = _gallery_by_hand(tiny, table)
+    assert (result["num_texts"], result["num_images"]) == (6, 9)
+    total = 0.0
+    for direction, queries in (("itr", 8), ("tir", 6)):
+        assert result[direction]["num_queries"] == queries == len(ranks[direction])
+        for k in (1, 5, 10):
+            expected = 100 * np.mean(np.array(ranks[direction]) <= k)
+            assert result[direction][f"rank@{k}"] == pytest.approx(expected)
+            total += expected
+    assert result["sum_of_recalls"] == pytest.approx(total)
+    # Of 6 texts one is right for 6 images, two for the views of p4.
+    assert result["itr"]["chance"]["rank@1"] == pytest.approx(100 * (6 + 4) / 48)
+    assert result["tir"]["chance"]["rank@1"] == pytest.approx(100 * (4 * 2 + 2) / 54)
+
+
+def test_full_gallery_needs_a_small_and_whole_split(tiny, split, info):
+    scorer = tiny.TableScorer(tiny.random_table())
+    result = retrieval.evaluate_full_gallery(scorer, split, 53)
+    assert result["skipped"] == (
+        "6 texts x 9 images are 54 pairs, more than max_full_pairs=53"
+    )
+    assert not scorer.asked and "itr" not in result
+    part = retrieval.RetrievalSplit.load(info, "validation", ["i1"])
+    with pytest.raises(ValueError, match="all of its 9 records"):
+        retrieval.evaluate_full_gallery(scorer, part, 54)
+
+
+@pytest.mark.parametrize("direction", ["itr", "tir"])
+def test_top_ranked(tiny, split, lists, direction):
+    table, one = tiny.random_table(), lists[direction][0]
+    top = retrieval.top_ranked(tiny.TableScorer(table), split, one, 2, 3)
+    assert [row["query"] for row in top] == [r["query"] for r in one["queries"][:2]]
+    for shown, row in zip(top, one["queries"], strict=False):
+        rank = _rank_by_hand(table, row, direction)
+        assert shown["rank"] == rank
+        assert shown["text"] == tiny.rows[int(row["query"][1:])][2]
+        scores = [entry["score"] for entry in shown["ranked"]]
+        assert scores == sorted(scores, reverse=True) and len(scores) == 3
+        places = [n for n, e in enumerate(shown["ranked"], 1) if e["right"]]
+        assert places == ([rank] if rank <= 3 else [])
+        for entry in shown["ranked"]:
+            assert entry["image_id"] in row["candidates"]
+            assert entry["text"] == tiny.rows[int(entry["image_id"][1:])][2]
+            assert entry["right"] == (entry["image_id"] == row["positive"])

@@ -1,0 +1,101 @@
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.modeling import build_matcher, build_pretrainer
+from kaleido_tf.training import checkpoints, optimization
+
+CONFIG = KaleidoConfig(
+    vocab_size=19,
+    hidden_size=8,
+    num_layers=1,
+    num_heads=2,
+    intermediate_size=8,
+    text_length=5,
+    patch_feature_size=3,
+    max_position_embeddings=6,
+)
+
+
+def make_keeper(folder, keep=3):
+    model = build_pretrainer(CONFIG)
+    optimizer = optimization.make_optimizer(0.1, 10, 0)
+    optimizer.build(model.trainable_variables)
+    return model, checkpoints.CheckpointKeeper(str(folder), model, optimizer, keep)
+
+
+def set_all(model, value):
+    for variable in model.trainable_variables:
+        variable.assign(tf.fill(variable.shape, float(value)))
+
+
+def values_of(model):
+    return {float(np.unique(v)[0]) for v in model.trainable_variables}
+
+
+def test_the_last_checkpoints_are_kept_and_restored(tmp_path):
+    model, keeper = make_keeper(tmp_path, keep=2)
+    for step in (5, 10, 15):
+        set_all(model, step)
+        keeper.save(step)
+    found = checkpoints.whole_checkpoints(keeper.folder)
+    assert [step for step, _ in found] == [10, 15]
+    names = {name.split(".")[0] for name in os.listdir(keeper.folder)}
+    assert names == {"ckpt-10", "ckpt-15"}
+    fresh, keeper = make_keeper(tmp_path)
+    assert keeper.restore_latest() == 15
+    assert values_of(fresh) == {15.0}
+
+
+def test_an_empty_folder_starts_at_zero(tmp_path):
+    assert make_keeper(tmp_path)[1].restore_latest() == 0
+
+
+@pytest.mark.parametrize("damage", ["no done file", "cut data", "no index"])
+def test_a_half_written_checkpoint_is_passed_by(tmp_path, damage):
+    model, keeper = make_keeper(tmp_path)
+    set_all(model, 1)
+    keeper.save(1)
+    set_all(model, 2)
+    prefix = keeper.save(2)
+    if damage == "no done file":
+        os.remove(prefix + ".done")
+    elif damage == "no index":
+        os.remove(prefix + ".index")
+    else:
+        os.truncate(prefix + ".data-00000-of-00001", 100)
+    fresh, keeper = make_keeper(tmp_path)
+    assert keeper.restore_latest() == 1
+    assert values_of(fresh) == {1.0}
+
+
+def test_a_matcher_takes_what_it_shares_with_the_pretrainer(tmp_path):
+    model, keeper = make_keeper(tmp_path)
+    prefix = keeper.save(3)
+    matcher = build_matcher(CONFIG)
+    for path in (str(tmp_path), keeper.folder, prefix, prefix + ".index"):
+        set_all(matcher, 7)
+        assert checkpoints.load_weights(matcher, path) == prefix
+        head = model.get_layer("itm_head").kernel
+        np.testing.assert_array_equal(matcher.get_layer("itm_head").kernel, head)
+    table = model.get_layer("encoder").get_layer("text_embedding").word.embeddings
+    loaded = matcher.get_layer("encoder").get_layer("text_embedding").word.embeddings
+    np.testing.assert_array_equal(loaded, table)
+
+
+def test_a_missing_head_and_another_config_are_errors(tmp_path):
+    matcher = build_matcher(CONFIG)
+    optimizer = optimization.make_optimizer(0.1, 10, 0)
+    optimizer.build(matcher.trainable_variables)
+    checkpoints.CheckpointKeeper(str(tmp_path), matcher, optimizer).save(1)
+    with pytest.raises(ValueError, match="Missing.*blank_head"):
+        checkpoints.load_weights(build_pretrainer(CONFIG), str(tmp_path))
+    with pytest.raises(ValueError, match="same config"):
+        checkpoints.load_weights(
+            build_matcher(CONFIG.replace(hidden_size=16)), str(tmp_path)
+        )
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        checkpoints.load_weights(matcher, str(tmp_path / "nowhere"))

@@ -1,0 +1,211 @@
+"""The command itself on a tiny data set: learning, determinism, stops and errors."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import run_pretrain
+from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.modeling import build_pretrainer
+from kaleido_tf.training import callbacks, checkpoints
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SIZES = {
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "intermediate_size": 16,
+    "contrastive_size": 4,
+}
+
+
+def make_flags(data_dir, folder):
+    """The command's flags for 12 steps of 4 pairs in rounds of 4."""
+    config = folder / "sizes.json"
+    config.write_text(json.dumps(SIZES))
+    return {
+        "data_dir": data_dir,
+        "config": str(config),
+        "model": "tiny",
+        "text_length": 12,
+        "akpm_tasks": ["rotation", "jigsaw", "camouflage", "grey", "blank"],
+        "matched_only_losses": ["mlm"],
+        "contrastive_size": None,
+        "init_checkpoint": None,
+        "num_steps": 12,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "weight_decay": 1e-4,
+        "clip_norm": 1.0,
+        "masking": "aligned",
+        "mismatch_rate": 0.5,
+        "hard_rate": 0.5,
+        "hard_start": 2,
+        "seed": 0,
+        "steps_per_round": 4,
+        "keep_checkpoints": 3,
+        "validation_examples": 0,
+        "resume": True,
+        "strategy": "one_device",
+        "precision": "float32",
+        "xla": False,
+    }
+
+
+@pytest.fixture(autouse=True)
+def float32_afterwards():
+    yield
+    tf_keras.mixed_precision.set_global_policy("float32")
+
+
+def weights_of(run_dir):
+    """Every number of the last checkpoint's model."""
+    config = KaleidoConfig.from_json(f"{run_dir}/config.json")
+    model = build_pretrainer(config)
+    checkpoints.load_weights(model, str(run_dir))
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
+
+
+def losses_of(run_dir):
+    keys = ("step", "split", "loss/total")
+    return [tuple(row[k] for k in keys) for row in callbacks.read_metrics(run_dir)]
+
+
+@pytest.fixture(scope="module")
+def plain(make_data_set, tmp_path_factory):
+    """Flags and folder of one finished run, to compare others with."""
+    folder = tmp_path_factory.mktemp("plain")
+    flags = make_flags(make_data_set(folder / "data").directory, folder)
+    flags["run_dir"] = str(folder / "run")
+    run_pretrain.pretrain(flags)
+    return flags
+
+
+def test_a_run_leaves_all_that_is_promised(plain):
+    run_dir = pathlib.Path(plain["run_dir"])
+    names = set(os.listdir(run_dir))
+    assert {"config.json", "flags.json", "versions.json", "metrics.jsonl"} <= names
+    rows = callbacks.read_metrics(run_dir)
+    validation = [row for row in rows if row["split"] == "validation"]
+    assert [row["step"] for row in validation] == [0, 4, 8, 12]
+    for task in ("mlm", "itm", "rotation", "jigsaw", "camouflage", "grey", "blank"):
+        assert f"loss/{task}" in validation[0]
+    trained = [row["loss/total"] for row in rows if row["split"] == "train"]
+    assert trained[-1] < trained[0]
+    parts = [v for k, v in validation[1].items() if k.startswith("loss/")]
+    total = validation[1]["loss/total"]
+    assert total == pytest.approx(sum(parts) - total, rel=1e-5)
+    events = list((run_dir / "logs" / "validation").iterdir())
+    tags = {
+        value.tag
+        for path in events
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert {"loss/jigsaw", "accuracy/jigsaw", "loss/blank"} <= tags
+
+
+def test_one_seed_gives_the_same_losses_another_does_not(plain, tmp_path):
+    run_pretrain.pretrain({**plain, "run_dir": str(tmp_path / "same")})
+    run_pretrain.pretrain({**plain, "run_dir": str(tmp_path / "other"), "seed": 1})
+    assert losses_of(tmp_path / "same") == losses_of(plain["run_dir"])
+    assert losses_of(tmp_path / "other") != losses_of(plain["run_dir"])
+    np.testing.assert_array_equal(
+        weights_of(tmp_path / "same"), weights_of(plain["run_dir"])
+    )
+
+
+def test_killed_in_the_middle_it_ends_at_the_same_place(plain, tmp_path):
+    """SIGKILL after the first checkpoint, then the same command again."""
+    settings = {**plain, "run_dir": str(tmp_path / "killed")}
+    command = [sys.executable, "run_pretrain.py"]
+    for name, value in settings.items():
+        if value is not None:
+            value = ",".join(value) if isinstance(value, list) else value
+            command.append(f"--{name}={str(value).lower() if value is True else value}")
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "killed" / "checkpoints"
+    deadline = time.time() + 180
+    while not checkpoints.whole_checkpoints(str(folder)) and time.time() < deadline:
+        time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stopped_at = checkpoints.whole_checkpoints(str(folder))[-1][0]
+    assert stopped_at < 12, "killed too late to show anything"
+    run_pretrain.pretrain(settings)
+    np.testing.assert_allclose(
+        weights_of(tmp_path / "killed"), weights_of(plain["run_dir"]), atol=1e-6
+    )
+    whole, killed = losses_of(plain["run_dir"]), losses_of(tmp_path / "killed")
+    assert [row[:2] for row in killed] == [row[:2] for row in whole]
+    np.testing.assert_allclose(
+        [row[2] for row in killed], [row[2] for row in whole], rtol=1e-5
+    )
+
+
+def test_starting_from_another_runs_weights(plain, tmp_path):
+    run_pretrain.pretrain(
+        {
+            **plain,
+            "run_dir": str(tmp_path / "second"),
+            "num_steps": 4,
+            "learning_rate": 0.0,
+            "init_checkpoint": plain["run_dir"],
+        }
+    )
+    np.testing.assert_allclose(
+        weights_of(tmp_path / "second"), weights_of(plain["run_dir"]), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "mixed_bfloat16", "xla": True},
+        {"precision": "mixed_float16"},
+        {"strategy": "mirrored", "xla": True},
+    ],
+)
+def test_precisions_xla_and_mirrored_train_alike(plain, tmp_path, change):
+    run_pretrain.pretrain({**plain, **change, "run_dir": str(tmp_path / "other")})
+    expected, got = losses_of(plain["run_dir"]), losses_of(tmp_path / "other")
+    # Before the first step nothing but rounding can differ; later it adds up.
+    tolerance = 1e-2 if "precision" in change else 1e-5
+    assert got[0][2] == pytest.approx(expected[0][2], rel=tolerance)
+    np.testing.assert_allclose(
+        [row[2] for row in got], [row[2] for row in expected], rtol=5 * tolerance
+    )
+
+
+def test_a_nan_loss_stops_the_run_and_saves_nothing(plain, tmp_path):
+    run_dir = str(tmp_path / "run")
+    changes = {"run_dir": run_dir, "learning_rate": 1e30, "clip_norm": 0.0}
+    with pytest.raises(ValueError, match="loss should be finite.*steps 0 and 4"):
+        run_pretrain.pretrain({**plain, **changes})
+    assert checkpoints.whole_checkpoints(f"{run_dir}/checkpoints") == []
+
+
+def test_changed_flags_and_unfitting_configs_are_errors(plain, tmp_path):
+    with pytest.raises(ValueError, match="learning_rate.*0.01.*0.5"):
+        run_pretrain.pretrain({**plain, "learning_rate": 0.5})
+    with pytest.raises(ValueError, match="new folder"):
+        run_pretrain.pretrain({**plain, "resume": False})
+    wrong = tmp_path / "wrong.json"
+    other = {**plain, "run_dir": str(tmp_path / "x"), "config": str(wrong)}
+    wrong.write_text(json.dumps({"vocab_size": 7}))
+    with pytest.raises(ValueError, match="vocab_size.*Received: 7"):
+        run_pretrain.pretrain(other)
+    wrong.write_text(json.dumps({"hidden": 7}))
+    with pytest.raises(ValueError, match="KaleidoConfig.*hidden"):
+        run_pretrain.pretrain(other)
