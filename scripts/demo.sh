@@ -11,26 +11,36 @@ start=$(date +%s)
 
 say() { echo "== [$(($(date +%s) - start)) s] $*"; }
 
+# Twice the speed where the processor multiplies bfloat16, half of it where it doesn't.
+precision=float32
+grep -qE "avx512_bf16|amx_bf16" /proc/cpuinfo 2>/dev/null && precision=mixed_bfloat16
+
+prepare=()
+train=(--precision=$precision --batch_size=128 --weight_decay=0.05)
+longer=(--model=small --learning_rate=1.5e-3 --num_steps=2600 --steps_per_round=200
+        --validation_examples=1024 --hard_rate=0.5 --hard_start=1400)
 case $variant in
 demo)
   products=1200
-  train=(--model=tiny --text_length=64 --batch_size=128 --num_steps=1000
-         --steps_per_round=100 --learning_rate=2e-3)
+  prepare+=(--coarse_patch_size=224)  # a small catalogue can afford it
+  train+=(--model=tiny --learning_rate=2e-3 --num_steps=900 --steps_per_round=100
+          --text_length=64)
   lists=(--num_queries=100 --num_lists=1)
   ;;
 full)
-  products=6000
-  train=(--model=small --text_length=64 --batch_size=128 --num_steps=6000
-         --steps_per_round=250 --learning_rate=1e-3 --hard_rate=0.5 --hard_start=2000)
-  lists=(--num_queries=300 --num_lists=5)
+  products=4000
+  train+=("${longer[@]}" --text_length=64)
+  lists=(--num_queries=100 --num_lists=5)
   ;;
 real)
   manifest=${MANIFEST:?MANIFEST=path of manifest.jsonl or .csv}
-  train=(--model=small --text_length=32 --batch_size=128 --num_steps=6000
-         --steps_per_round=250 --learning_rate=1e-3 --hard_rate=0.5 --hard_start=2000)
-  lists=(--num_queries=300 --num_lists=5)
+  train+=("${longer[@]}" --text_length=32)
+  lists=(--num_queries=100 --num_lists=5)
   ;;
-*) echo "the variant should be demo, full or real. Received: $variant" >&2; exit 1 ;;
+*)
+  echo "The variant should be demo, full or real. Received: $variant" >&2
+  exit 1
+  ;;
 esac
 
 if [ "$variant" != real ]; then
@@ -39,7 +49,8 @@ if [ "$variant" != real ]; then
   python -m data_prep.catalogue --output_dir="$out/catalogue" --num_products=$products
 fi
 say "preparing: pictures -> patches -> features -> records"
-python -m data_prep.prepare --manifest="$manifest" --output_dir="$out/data"
+python -m data_prep.prepare --manifest="$manifest" --output_dir="$out/data" \
+  "${prepare[@]}"
 say "pre-training"
 python run_pretrain.py --data_dir="$out/data" --run_dir="$out/run" "${train[@]}"
 say "candidate lists"
@@ -47,7 +58,17 @@ python -m data_prep.retrieval_lists --data_dir="$out/data" \
   --output_dir="$out/lists" "${lists[@]}"
 say "zero-shot retrieval"
 python run_finetune.py --task=retrieval --mode=evaluate --data_dir="$out/data" \
-  --checkpoint="$out/run" --lists_dir="$out/lists" --output_dir="$out/retrieval"
+  --checkpoint="$out/run" --lists_dir="$out/lists" --output_dir="$out/retrieval" \
+  --precision=$precision
+say "one picture, its locked box and its patches"
+image=$(python - "$manifest" <<'PYTHON'
+import sys
+from data_prep import sources
+products = sources.read_manifest(sys.argv[1], sources.SkipList())
+print(next(p.image_path for p in products if p.split == "validation"))
+PYTHON
+)
+python -m data_prep.show_patches --image="$image" --output="$out/report/patches.png"
 say "report"
 baseline=()
 if [ "$variant" != demo ]; then
@@ -58,4 +79,4 @@ fi
 python -m kaleido_tf.report --run_dir="$out/run" \
   --retrieval="$out/retrieval/retrieval.json" --manifest="$manifest" \
   --output_dir="$out/report" "${baseline[@]}"
-say "done: open $out/report/index.html"
+say "done: open $out/report/report.html"
