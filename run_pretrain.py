@@ -21,6 +21,7 @@ from kaleido_tf.data.input_pipeline import PretrainingData
 from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_pretrainer
 from kaleido_tf.modeling.models import count_parameters
+from kaleido_tf.port import initial
 from kaleido_tf.training import callbacks, checkpoints, distribution, optimization
 from kaleido_tf.training.trainer import PretrainingModel
 
@@ -84,7 +85,9 @@ def _model_flags(page):
     page.string(
         "init_checkpoint",
         None,
-        "Run folder or checkpoint prefix to start the weights from (not the step).",
+        "Weights to start from: a run folder or checkpoint of ours, of the original "
+        "release, of Google's BERT or Hugging Face's (docs/porting.md). It decides the "
+        "encoder's sizes.",
     )
 
 
@@ -171,6 +174,8 @@ def make_config(flags, info):
         "akpm_tasks": tuple(flags["akpm_tasks"]),
         "matched_only_losses": tuple(n for n in flags["matched_only_losses"] if n),
     }
+    if flags["init_checkpoint"]:
+        changes |= initial.read_sizes(flags["init_checkpoint"])
     if flags["contrastive_size"] is not None:
         changes["contrastive_size"] = flags["contrastive_size"]
     if flags["config"]:
@@ -300,8 +305,10 @@ def pretrain(flags):
         logging.info("going on from step %d of %s", start_step, flags["run_dir"])
         callbacks.drop_rows_after(flags["run_dir"], start_step)
     elif flags["init_checkpoint"]:
-        prefix = checkpoints.load_weights(model.pretrainer, flags["init_checkpoint"])
-        logging.info("weights from %s", prefix)
+        report = initial.load_any(
+            model.pretrainer, flags["init_checkpoint"], info.vocab_file
+        )
+        logging.info("%s", report.summary())
     logging.info(
         "%s model, %.1f million parameters; %d training examples, %d steps of %d",
         flags["model"],

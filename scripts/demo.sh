@@ -21,7 +21,7 @@ longer=(--model=small --learning_rate=1.5e-3 --num_steps=2600 --steps_per_round=
         --validation_examples=1024 --hard_rate=0.5 --hard_start=1400)
 case $variant in
 demo)
-  products=1200
+  products=1800
   prepare+=(--coarse_patch_size=224)  # a small catalogue can afford it
   train+=(--model=tiny --learning_rate=2e-3 --num_steps=900 --steps_per_round=100
           --text_length=64)
@@ -59,7 +59,7 @@ python -m data_prep.retrieval_lists --data_dir="$out/data" \
 say "zero-shot retrieval"
 python run_finetune.py --task=retrieval --mode=evaluate --data_dir="$out/data" \
   --checkpoint="$out/run" --lists_dir="$out/lists" --output_dir="$out/retrieval" \
-  --precision=$precision
+  --precision=$precision "${lists[@]}"
 say "one picture, its locked box and its patches"
 image=$(python - "$manifest" <<'PYTHON'
 import sys
@@ -73,7 +73,8 @@ say "report"
 baseline=()
 if [ "$variant" != demo ]; then
   python -m benchmarks.retrieval_baseline --data_dir="$out/data" \
-    --manifest="$manifest" --lists_dir="$out/lists" --output="$out/baseline.json"
+    --manifest="$manifest" --lists_dir="$out/lists" --output="$out/baseline.json" \
+    "${lists[@]}"
   baseline=(--baseline="$out/baseline.json")
 fi
 python -m kaleido_tf.report --run_dir="$out/run" \

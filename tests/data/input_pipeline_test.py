@@ -212,6 +212,15 @@ def test_every_epoch_has_another_order_and_fresh_masks(info, config, tokenizer):
         assert by_image[0] != by_image[1]
 
 
+def test_an_epochs_order_within_a_shard(info, config, tokenizer):
+    shard = info.shards("train")[0]
+    splits = {"train": {"num_examples": shard["num_examples"], "shards": [shard]}}
+    info = dataclasses.replace(info, values={**info.values, "splits": splits})
+    data = PretrainingData(info, tokenizer, config, batch_size=5, mismatch_rate=0.0)
+    orders = {tuple(images(batch)) for batch in take(data.training_dataset(), 5)}
+    assert len(orders) > 2
+
+
 @pytest.mark.parametrize("start", [1, 2, 5])
 def test_resuming_gives_the_batches_of_the_uninterrupted_run(data, seven, start):
     # Two steps an epoch: from the middle of one, from a boundary, and across others.

@@ -264,7 +264,7 @@ def test_pairs_come_before_chance(tokenizer, monkeypatch, coin):
         assert len(masked) == 4
         if coin < 0.5:  # every coin says word: no word without a pair is masked
             assert masked <= set(partner)
-            assert not covered & {partner[token] for token in masked}
+            assert not covered & named  # nor, by chance, a patch with a pair
             seen |= masked
         else:  # every coin says patch: all six are aligned, their words stay
             assert covered <= named
@@ -293,6 +293,39 @@ def test_what_pairs_leave_open_comes_from_the_unaligned(tokenizer, monkeypatch):
         (patch,) = covered & {5, 6, 7}
         assert len(masked) == 2
         assert masked == {1, 2, 3} - {patch - 4}
+
+
+def test_the_patch_of_a_masked_word_is_never_filled_in(tokenizer, monkeypatch):
+    force(monkeypatch, coin=0.0)
+    # Every patch of level 3 has a pair; 4 words are masked, so 5 patches are undecided.
+    partner = {n + 1: n + 5 for n in range(9)}
+    pairs = [list(partner.items())] * 200
+    result = agm(make_batch(tokenizer, [WORDS] * 200, pairs), tokenizer)
+    for masked, covered in zip(
+        masked_tokens(result), masked_patches(result), strict=True
+    ):
+        assert len(masked) == 4
+        assert not covered & {partner[token] for token in masked}
+
+
+def test_many_pairs_of_a_word_or_of_a_patch_are_used_once(tokenizer):
+    of_word = [[(1, 40), (1, 41), (1, 20)]] * 300
+    result = agm(make_batch(tokenizer, [WORDS] * 300, of_word), tokenizer)
+    sides = set()
+    for masked, covered in zip(
+        masked_tokens(result), masked_patches(result), strict=True
+    ):
+        side = (1 in masked, len(covered & {40, 41, 20}))
+        sides.add(side)
+    assert sides == {(True, 0), (False, 1)}
+    of_patch = [[(1, 40), (2, 40), (3, 40)]] * 300
+    result = agm(make_batch(tokenizer, [WORDS] * 300, of_patch), tokenizer)
+    sides = set()
+    for masked, covered in zip(
+        masked_tokens(result), masked_patches(result), strict=True
+    ):
+        sides.add((len(masked & {1, 2, 3}), 40 in covered))
+    assert sides == {(1, False), (0, True)}
 
 
 def test_levels_1_and_2_are_never_masked_for_a_pair(tokenizer):

@@ -1,0 +1,114 @@
+"""Port: what `--init_checkpoint` means: recognises a checkpoint and loads it.
+
+Four kinds: ours (a run folder or a prefix), the original release's, Google's BERT, and
+Hugging Face's BERT (a folder or a model.safetensors).
+"""
+
+from kaleido_tf.data.tokenization import read_vocabulary
+from kaleido_tf.port import bert, easytransfer, files, ours, readers
+from kaleido_tf.training import checkpoints
+
+KINDS = ("ours", "easytransfer", "google_bert", "hugging_face")
+_SHAPE_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "gelu",
+    "layer_norm_epsilon",
+)
+
+
+def kind_of(path):
+    """What a checkpoint is: one of `KINDS`.
+
+    Args:
+      path: run folder, checkpoint prefix, folder or .safetensors file.
+
+    Raises:
+      FileNotFoundError: nothing there.
+      ValueError: none of the four.
+    """
+    if bert.is_safetensors(path):
+        return "hugging_face"
+    names = readers.CheckpointReader(find_prefix(path)).shapes
+    if readers.OBJECT_GRAPH in names:
+        if any(name.startswith("encoder/") for name in names):
+            return "ours"
+    elif easytransfer.is_release(names):
+        return "easytransfer"
+    elif bert.is_bert(names, bert.GOOGLE):
+        return "google_bert"
+    raise ValueError(
+        f"{path} should be a checkpoint of ours, of the Kaleido-BERT release, or of "
+        f"BERT (Google's or Hugging Face's). Received: {len(names)} variables such as "
+        f"{list(names)[:3]}"
+    )
+
+
+def find_prefix(path):
+    """The checkpoint that `path` means: in a run folder of ours the last whole one."""
+    try:
+        return checkpoints.checkpoint_prefix(path)
+    except FileNotFoundError:
+        return readers.checkpoint_prefix(path)
+
+
+def load_any(model, path, vocab_file=None, allow_missing=(), allow_unused=()):
+    """Starts a model's weights from a checkpoint of any of the four kinds.
+
+    Args:
+      model: any model of `kaleido_tf.modeling` that contains the encoder.
+      path: see `kind_of`.
+      vocab_file: the vocabulary of the data; if the checkpoint brings its own
+        vocab.txt, both must hold the same word pieces. None: not compared.
+      allow_missing, allow_unused: see `mapping.load`; for ours, names of heads.
+
+    Returns:
+      `PortReport`; its `summary()` is a line, its `table()` has every variable.
+
+    Raises:
+      FileNotFoundError: nothing there.
+      ValueError: none of the four kinds, damaged, or it doesn't fit the model.
+    """
+    kind = kind_of(path)
+    brought = files.vocab_beside(path)
+    if vocab_file and brought:
+        _compare_vocabularies(vocab_file, brought)
+    if kind == "ours":
+        return ours.load_checkpoint(model, path, allow_missing)
+    module = easytransfer if kind == "easytransfer" else bert
+    return module.load_checkpoint(model, path, allow_missing, allow_unused)
+
+
+def _compare_vocabularies(data, checkpoint):
+    a, b = read_vocabulary(data), read_vocabulary(checkpoint)
+    if a == b:
+        return
+    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    at = min(len(a), len(b)) if at is None else at
+    raise ValueError(
+        f"The data's vocabulary {data} should be the checkpoint's {checkpoint}. "
+        f"Received: {len(a)} and {len(b)} word pieces, the first difference at {at} "
+        "(prepare the data with --vocab_file of the checkpoint)"
+    )
+
+
+def read_sizes(path):
+    """The `KaleidoConfig` fields that the encoder of a checkpoint decides: dict.
+
+    Args:
+      path: see `kind_of`; its config must lie beside it.
+    """
+    kind = kind_of(path)
+    if kind in ("google_bert", "hugging_face"):
+        sizes = bert.read_sizes(files.config_beside(path), kind == "hugging_face")
+        return {name: sizes[name] for name in _SHAPE_FIELDS if name in sizes}
+    if kind == "ours":
+        config = ours.run_config(path)
+    else:
+        config = easytransfer.read_config(files.config_beside(find_prefix(path)))
+    return {name: getattr(config, name) for name in _SHAPE_FIELDS}

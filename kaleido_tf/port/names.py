@@ -1,0 +1,72 @@
+"""Port: the release's names, all of them, as data.
+
+43 variables and 16 per layer (235 for 12 layers), in the order of the model. BERT's own
+names are those of its text side. `jiasaw` and `blanmask` are the release's spelling.
+"""
+# One row a line, whole names, so that any of them can be searched for.
+# ruff: noqa: E501
+# fmt: off
+
+# (our part and variable, their name without root scope, `mapping.STEPS` from theirs to
+# ours); "{i}" is a layer's number.
+EASYTRANSFER_NAMES = (
+    ("encoder.position_projection.kernel",                      "bert/position_dense",                                     ""),
+    ("encoder.text_embedding.word.embeddings",                  "bert/embeddings/word_embeddings",                         ""),
+    ("encoder.text_embedding.position._position_embeddings",    "bert/embeddings/position_embeddings",                     "rows"),
+    ("encoder.text_embedding.type.embeddings",                  "bert/embeddings/token_type_embeddings",                   ""),
+    ("encoder.text_embedding.end.norm.beta",                    "bert/embeddings/LayerNorm/beta",                          ""),
+    ("encoder.text_embedding.end.norm.gamma",                   "bert/embeddings/LayerNorm/gamma",                         ""),
+    ("encoder.rotation_embedding.projection.kernel",            "bert/rotation_embeddings/rotation_projector",             ""),
+    ("encoder.rotation_embedding.type_table",                   "bert/rotation_embeddings/rotation_type_embeddings",       ""),
+    ("encoder.rotation_embedding.end.norm.beta",                "bert/rotation_embeddings/rotationEmbLayerNorm/beta",      ""),
+    ("encoder.rotation_embedding.end.norm.gamma",               "bert/rotation_embeddings/rotationEmbLayerNorm/gamma",     ""),
+    ("encoder.jigsaw_embedding.projection.kernel",              "bert/jigsaw_embeddings/jigsaw_projector",                 ""),
+    ("encoder.jigsaw_embedding.type_table",                     "bert/jigsaw_embeddings/jigsaw_type_embeddings",           ""),
+    ("encoder.jigsaw_embedding.end.norm.beta",                  "bert/jigsaw_embeddings/jigsawEmbLayerNorm/beta",          ""),
+    ("encoder.jigsaw_embedding.end.norm.gamma",                 "bert/jigsaw_embeddings/jigsawEmbLayerNorm/gamma",         ""),
+    ("encoder.camouflage_embedding.projection.kernel",          "bert/camouflage_embeddings/camouflage_projector",         ""),
+    ("encoder.camouflage_embedding.type_table",                 "bert/camouflage_embeddings/camouflage_type_embeddings",   ""),
+    ("encoder.camouflage_embedding.end.norm.beta",              "bert/camouflage_embeddings/camouflageEmbLayerNorm/beta",  ""),
+    ("encoder.camouflage_embedding.end.norm.gamma",             "bert/camouflage_embeddings/camouflageEmbLayerNorm/gamma", ""),
+    ("encoder.grey_embedding.projection.kernel",                "bert/greymask_embeddings/greymask_projector",             ""),
+    ("encoder.grey_embedding.type_table",                       "bert/greymask_embeddings/greymask_type_embeddings",       ""),
+    ("encoder.grey_embedding.end.norm.beta",                    "bert/greymask_embeddings/greymaskEmbLayerNorm/beta",      ""),
+    ("encoder.grey_embedding.end.norm.gamma",                   "bert/greymask_embeddings/greymaskEmbLayerNorm/gamma",     ""),
+    ("encoder.blank_embedding.projection.kernel",               "bert/blank_embeddings/blankmask_projector",               ""),
+    ("encoder.blank_embedding.type_table",                      "bert/blank_embeddings/blankmask_type_embeddings",         ""),
+    ("encoder.blank_embedding.end.norm.beta",                   "bert/blank_embeddings/blankmaskEmbLayerNorm/beta",        ""),
+    ("encoder.blank_embedding.end.norm.gamma",                  "bert/blank_embeddings/blankmaskEmbLayerNorm/gamma",       ""),
+    ("encoder.layer_{i}._attention_layer._query_dense.kernel",  "bert/encoder/layer_{i}/attention/self/query/kernel",      "split_last"),
+    ("encoder.layer_{i}._attention_layer._query_dense.bias",    "bert/encoder/layer_{i}/attention/self/query/bias",        "split_last"),
+    ("encoder.layer_{i}._attention_layer._key_dense.kernel",    "bert/encoder/layer_{i}/attention/self/key/kernel",        "split_last"),
+    ("encoder.layer_{i}._attention_layer._key_dense.bias",      "bert/encoder/layer_{i}/attention/self/key/bias",          "split_last"),
+    ("encoder.layer_{i}._attention_layer._value_dense.kernel",  "bert/encoder/layer_{i}/attention/self/value/kernel",      "split_last"),
+    ("encoder.layer_{i}._attention_layer._value_dense.bias",    "bert/encoder/layer_{i}/attention/self/value/bias",        "split_last"),
+    ("encoder.layer_{i}._attention_layer._output_dense.kernel", "bert/encoder/layer_{i}/attention/output/dense/kernel",    "split_first"),
+    ("encoder.layer_{i}._attention_layer._output_dense.bias",   "bert/encoder/layer_{i}/attention/output/dense/bias",      ""),
+    ("encoder.layer_{i}._attention_layer_norm.beta",            "bert/encoder/layer_{i}/attention/output/LayerNorm/beta",  ""),
+    ("encoder.layer_{i}._attention_layer_norm.gamma",           "bert/encoder/layer_{i}/attention/output/LayerNorm/gamma", ""),
+    ("encoder.layer_{i}._intermediate_dense.kernel",            "bert/encoder/layer_{i}/intermediate/dense/kernel",        ""),
+    ("encoder.layer_{i}._intermediate_dense.bias",              "bert/encoder/layer_{i}/intermediate/dense/bias",          ""),
+    ("encoder.layer_{i}._output_dense.kernel",                  "bert/encoder/layer_{i}/output/dense/kernel",              ""),
+    ("encoder.layer_{i}._output_dense.bias",                    "bert/encoder/layer_{i}/output/dense/bias",                ""),
+    ("encoder.layer_{i}._output_layer_norm.beta",               "bert/encoder/layer_{i}/output/LayerNorm/beta",            ""),
+    ("encoder.layer_{i}._output_layer_norm.gamma",              "bert/encoder/layer_{i}/output/LayerNorm/gamma",           ""),
+    ("encoder.pooler.kernel",                                   "bert/pooler/dense/kernel",                                ""),
+    ("encoder.pooler.bias",                                     "bert/pooler/dense/bias",                                  ""),
+    ("mlm_head.bias",                                           "cls/predictions/output_bias",                             ""),
+    ("mlm_head.dense.kernel",                                   "cls/predictions/transform/dense/kernel",                  ""),
+    ("mlm_head.dense.bias",                                     "cls/predictions/transform/dense/bias",                    ""),
+    ("mlm_head.layer_norm.beta",                                "cls/predictions/transform/LayerNorm/beta",                ""),
+    ("mlm_head.layer_norm.gamma",                               "cls/predictions/transform/LayerNorm/gamma",               ""),
+    ("itm_head.kernel",                                         "cls/seq_relationship/output_weights",                     "transpose"),
+    ("itm_head.bias",                                           "cls/seq_relationship/output_bias",                        ""),
+    ("rotation_head.logits.kernel",                             "cls/img_rotation/rotation_output_weights",                "transpose"),
+    ("rotation_head.logits.bias",                               "cls/img_rotation/rotation_output_bias",                   ""),
+    ("jigsaw_head.logits.kernel",                               "cls/img_jigsaw/jiasaw_output_weights",                    "transpose"),
+    ("jigsaw_head.logits.bias",                                 "cls/img_jigsaw/jigsaw_output_bias",                       ""),
+    ("camouflage_head.logits.kernel",                           "cls/img_camouflage/camouflage_output_weights",            "transpose"),
+    ("camouflage_head.logits.bias",                             "cls/img_camouflage/camouflage_output_bias",               ""),
+    ("grey_head.projection.kernel",                             "cls/img_greymask/greymask_output_weights",                ""),
+    ("blank_head.projection.kernel",                            "cls/img_blankmask/blanmask_output_weights",               ""),
+)
