@@ -15,7 +15,7 @@ say() { echo "== [$(($(date +%s) - start)) s] $*"; }
 precision=float32
 grep -qE "avx512_bf16|amx_bf16" /proc/cpuinfo 2>/dev/null && precision=mixed_bfloat16
 
-prepare=()
+prepare=() gallery=()
 train=(--precision=$precision --batch_size=128 --weight_decay=0.05)
 longer=(--model=small --learning_rate=1.5e-3 --num_steps=2600 --steps_per_round=200
         --validation_examples=1024 --hard_rate=0.5 --hard_start=1400)
@@ -26,6 +26,7 @@ demo)
   train+=(--model=tiny --learning_rate=2e-3 --num_steps=900 --steps_per_round=100
           --text_length=64)
   lists=(--num_queries=100 --num_lists=1)
+  gallery=(--max_full_pairs=30000)  # scoring all pairs would take longer than training
   ;;
 full)
   products=4000
@@ -59,7 +60,7 @@ python -m data_prep.retrieval_lists --data_dir="$out/data" \
 say "zero-shot retrieval"
 python run_finetune.py --task=retrieval --mode=evaluate --data_dir="$out/data" \
   --checkpoint="$out/run" --lists_dir="$out/lists" --output_dir="$out/retrieval" \
-  --precision=$precision "${lists[@]}"
+  --precision=$precision "${lists[@]}" "${gallery[@]}"
 say "one picture, its locked box and its patches"
 image=$(python - "$manifest" <<'PYTHON'
 import sys
