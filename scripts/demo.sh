@@ -35,8 +35,8 @@ full)
   ;;
 real)
   manifest=${MANIFEST:?MANIFEST=path of manifest.jsonl or .csv}
-  train+=("${longer[@]}" --model=tiny --learning_rate=2e-3 --num_steps=2600
-          --hard_start=1400 --text_length=32)
+  train+=("${longer[@]}" --model=tiny --learning_rate=2e-3 --num_steps=1800
+          --hard_start=1000 --text_length=32)
   lists=(--num_queries=100 --num_lists=5)
   ;;
 *)

@@ -114,7 +114,8 @@ def read_json(path, what):
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
-            f"{path} should be {what}. Received: no such file (name it by --config)"
+            f"{path} should be {what}. Received: no such file (it belongs "
+            "beside the weights; the commands of kaleido_tf.port have --config)"
         )
     try:
         with open(path, encoding="utf-8") as file:

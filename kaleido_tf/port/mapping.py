@@ -88,13 +88,11 @@ def load(model, reader, form, allow_missing=(), allow_unused=()):
     report.misfits = _allow(report.misfits, "both allow_*", missing, unused)
     if report.differences:
         raise report_lib.PortError(report)
-    # All is read before anything is assigned: a damaged file changes nothing.
-    values = [
-        (variable, apply_change(reader.read(name), change, variable.shape))
-        for variable, name, change in assignments
-    ]
-    for variable, value in values:
-        variable.assign(value)
+    # All is read once before anything is assigned: a damaged file changes nothing.
+    for _, name, _ in assignments:
+        reader.read(name)
+    for variable, name, change in assignments:
+        variable.assign(apply_change(reader.read(name), change, variable.shape))
     return report
 
 

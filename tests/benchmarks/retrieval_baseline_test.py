@@ -154,7 +154,7 @@ def shop(tmp_path, draw_picture, write_data_set):
     info = write_data_set(
         tmp_path / "data",
         {
-            f"{split}-0": lambda shapes, split=split: [
+            (split, f"{split}-0"): lambda shapes, split=split: [
                 _record(shapes, *ids) for s, *ids in records if s == split
             ]
             for split in ("train", "validation")
