@@ -280,6 +280,7 @@ def pretrain(flags):
     strategy = distribution.make_strategy(flags["strategy"])
     distribution.set_precision(flags["precision"])
     tf_keras.utils.set_random_seed(flags["seed"])
+    callbacks.use_reseedable_dropout()
     info = DatasetInfo.load(flags["data_dir"])
     config = make_config(flags, info)
     start_run_folder(flags, config)
@@ -301,9 +302,9 @@ def pretrain(flags):
         flags["run_dir"], model.pretrainer, model.optimizer, flags["keep_checkpoints"]
     )
     start_step = keeper.restore_latest()
+    callbacks.drop_rows_after(flags["run_dir"], start_step or -1)
     if start_step:
         logging.info("going on from step %d of %s", start_step, flags["run_dir"])
-        callbacks.drop_rows_after(flags["run_dir"], start_step)
     elif flags["init_checkpoint"]:
         report = initial.load_any(
             model.pretrainer, flags["init_checkpoint"], info.vocab_file
@@ -338,7 +339,11 @@ def fit(flags, model, data, strategy, keeper, start_step, num_steps):
         epochs=num_steps // steps_per_round,
         initial_epoch=start_step // steps_per_round,
         steps_per_epoch=steps_per_round,
-        callbacks=[callbacks.Progress(num_steps, batch_size, start_step), round_end],
+        callbacks=[
+            callbacks.Reseed(model.pretrainer, flags["seed"]),
+            callbacks.Progress(num_steps, batch_size, start_step),
+            round_end,
+        ],
         verbose=0,
     )
 

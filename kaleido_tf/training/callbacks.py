@@ -5,6 +5,7 @@ import math
 import os
 import time
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 from absl import logging
@@ -15,6 +16,41 @@ _PROGRESS_SECONDS = 15.0
 
 class NonFiniteLossError(ValueError):
     """The loss became NaN or infinite; nothing of that round was saved."""
+
+
+def use_reseedable_dropout():
+    """Lets dropout draw from generators whose state can be set, see `Reseed`.
+
+    Keras's default draws from counters inside the operations, which start anew in a
+    process that resumes: it would not repeat what the uninterrupted run drew.
+    """
+    tf_keras.backend.experimental.enable_tf_random_generator()
+
+
+class Reseed(tf_keras.callbacks.Callback):
+    """Sets the state of every dropout layer at the start of each round.
+
+    A run that resumes does so at the start of a round, and then draws what the
+    uninterrupted run drew.
+
+    Args:
+      model: the model, built after `use_reseedable_dropout`.
+      seed: int, the run's.
+    """
+
+    def __init__(self, model, seed):
+        super().__init__()
+        self._generators = [
+            layer._random_generator._generator
+            for layer in model.submodules
+            if isinstance(layer, tf_keras.layers.Dropout)
+        ]
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for place, generator in enumerate(self._generators):
+            state = np.random.SeedSequence([self._seed, epoch, place])
+            generator.reset_from_seed(int(state.generate_state(1)[0]))
 
 
 class Progress(tf_keras.callbacks.Callback):
@@ -94,9 +130,12 @@ class RoundEnd(tf_keras.callbacks.Callback):
                 "round was saved. Start again with a lower --learning_rate or with "
                 "--precision=float32: it goes on from the last checkpoint"
             )
+        # The rows come first: a stop in between repeats the round and its rows.
+        if self.writes_logs:
+            self._write_rows(step, values)
         self.keeper.save(step)
-        if not self.writes_logs:
-            return
+
+    def _write_rows(self, step, values):
         seconds = getattr(self, "_trained", time.time()) - self._started
         rate = self.steps_per_round * self.batch_size / max(seconds, 1e-9)
         splits = {

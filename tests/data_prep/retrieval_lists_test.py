@@ -138,6 +138,7 @@ def _write_data_set(folder, items):
         for item in items:
             arrays = {key: np.zeros(shape) for key, shape in shapes.arrays.items()}
             record = {**item._asdict(), **arrays, "box": [0, 0, 1, 1]}
+            record["token_ids"] = [0]
             writer.write(records.encode_record(record, shapes))
     entry = {
         "file": shard.name,
