@@ -4,7 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-OUT ?= demo
+# Where a demo leaves everything; OUT=... names another folder.
+demo: OUT = demo
+demo-full: OUT = demo-full
+demo-real: OUT = demo-real
+
+
+.DEFAULT_GOAL := demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -45,4 +51,4 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) .venv-minilm demo demo-full demo-real
