@@ -28,7 +28,7 @@ def pretraining_losses(labels, outputs, config):
     """
     losses = {}
     for name in config.loss_names:
-        weights = _pair_weights(labels, name, config)
+        weights = weights_of_pairs(labels, name, config)
         if name == "mlm":
             losses[name] = masked_lm_loss(labels, outputs, weights)
         elif name in ("grey", "blank"):
@@ -50,7 +50,7 @@ def pretraining_losses(labels, outputs, config):
     return losses
 
 
-def _pair_weights(labels, name, config):
+def weights_of_pairs(labels, name, config):
     """Weight of each pair in loss `name`: float32 [B]."""
     everyone = tf.ones([tf.shape(labels["itm_labels"])[0]], tf.float32)
     if name not in config.matched_only_losses or "pair_weights" not in labels:

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 CHECKPOINT_FOLDER = "checkpoints"
 CONFIG_NAME = "config.json"
-_STATE_NAME = "state.json"
 
 
 def model_parts(model):
@@ -104,7 +103,7 @@ def load_weights(model, path):
     if missing:
         raise ValueError(
             f"{prefix} should hold {sorted(parts)}. Missing: {missing}; it has "
-            f"{sorted(stored & set(_PART_NAMES) | (stored & {'encoder'}))} (it was "
+            f"{sorted(filter(_is_part, stored))} (it was "
             "saved from a model without these heads)"
         )
     try:
@@ -116,12 +115,6 @@ def load_weights(model, path):
             f"Received: {str(error).splitlines()[0]} (use the config.json of its run)"
         ) from error
     return prefix
-
-
-_PART_NAMES = tuple(
-    f"{task}_head"
-    for task in ("mlm", "itm", "rotation", "jigsaw", "camouflage", "grey", "blank")
-)
 
 
 class CheckpointKeeper:

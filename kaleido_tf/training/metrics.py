@@ -20,7 +20,7 @@ def task_accuracies(labels, outputs, config):
     for name in config.loss_names:
         if name in ("grey", "blank"):
             continue
-        weights = losses_lib._pair_weights(labels, name, config)
+        weights = losses_lib.weights_of_pairs(labels, name, config)
         if name == "mlm":
             truth, logits = labels["masked_lm_ids"], outputs["mlm_logits"]
             weights = weights[:, None] * labels["masked_lm_weights"]
