@@ -318,7 +318,7 @@ _EASYTRANSFER_KEYS = {
 }
 
 
-def _cpu_size(hidden, layers, heads):
+def _cpu_size(hidden, layers, heads, feature_dropout):
     """A size that learns within minutes on a CPU (docs/recipe.md has the curves).
 
     Three things differ from the paper: dropout on the features alone, weights that
@@ -334,7 +334,7 @@ def _cpu_size(hidden, layers, heads):
         max_position_embeddings=128,
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        feature_dropout=0.2,
+        feature_dropout=feature_dropout,
         initializer_range=round(hidden**-0.5, 3),
         contrastive_size=hidden,
     )
@@ -342,7 +342,7 @@ def _cpu_size(hidden, layers, heads):
 
 # `base` is the paper's model.
 PRESETS = {
-    "tiny": _cpu_size(128, 2, 2),
-    "small": _cpu_size(192, 3, 3),
+    "tiny": _cpu_size(128, 2, 2, feature_dropout=0.2),
+    "small": _cpu_size(192, 3, 3, feature_dropout=0.3),
     "base": {},
 }

@@ -15,28 +15,27 @@ say() { echo "== [$(($(date +%s) - start)) s] $*"; }
 precision=float32
 grep -qE "avx512_bf16|amx_bf16" /proc/cpuinfo 2>/dev/null && precision=mixed_bfloat16
 
-prepare=() gallery=()
+prepare=(--coarse_patch_size=224)  # what tells the rotations; features cost a third more
+gallery=()
 train=(--precision=$precision --batch_size=128 --weight_decay=0.05)
-longer=(--steps_per_round=200 --validation_examples=1024 --hard_rate=0.5)
+longer=(--model=small --learning_rate=1.5e-3 --num_steps=3000 --steps_per_round=200
+        --validation_examples=1024 --hard_rate=0.5 --hard_start=1600)
 case $variant in
 demo)
   products=1800
-  prepare+=(--coarse_patch_size=224)  # a small catalogue can afford it
   train+=(--model=tiny --learning_rate=2e-3 --num_steps=900 --steps_per_round=100
           --text_length=64)
   lists=(--num_queries=100 --num_lists=1)
   gallery=(--max_full_pairs=30000)  # scoring all pairs would take longer than training
   ;;
 full)
-  products=4000
-  train+=("${longer[@]}" --model=small --learning_rate=1.5e-3 --num_steps=2600
-          --hard_start=1400 --text_length=64)
+  products=5000
+  train+=("${longer[@]}" --text_length=64)
   lists=(--num_queries=100 --num_lists=5)
   ;;
 real)
   manifest=${MANIFEST:?MANIFEST=path of manifest.jsonl or .csv}
-  train+=("${longer[@]}" --model=tiny --learning_rate=2e-3 --num_steps=1800
-          --hard_start=1000 --text_length=32)
+  train+=("${longer[@]}" --text_length=32)
   lists=(--num_queries=100 --num_lists=5)
   ;;
 *)
