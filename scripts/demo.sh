@@ -11,9 +11,7 @@ start=$(date +%s)
 
 say() { echo "== [$(($(date +%s) - start)) s] $*"; }
 
-# bfloat16 is faster where the processor multiplies it, and far slower where it doesn't.
-precision=float32
-grep -qE "avx512_bf16|amx_bf16" /proc/cpuinfo 2>/dev/null && precision=mixed_bfloat16
+precision=$("$(dirname "$0")/precision.sh")
 
 prepare=(--coarse_patch_size=224)  # what tells the rotations; features cost a third more
 gallery=()
