@@ -54,7 +54,7 @@ ARMS = (
 def train(arm, settings):
     """Runs one arm in a process of its own; returns its validation rows."""
     run_dir = os.path.join(settings["output_dir"], arm.name)
-    config = os.path.join(settings["output_dir"], f"{arm.name}.json")
+    config = os.path.join(settings["output_dir"], f"{arm.name}_config.json")
     with open(config, "w", encoding="utf-8") as file:
         json.dump(arm.changes, file)
     names = ("model", "num_steps", "steps_per_round", "batch_size", "text_length")
