@@ -27,7 +27,7 @@ demo)
   gallery=(--max_full_pairs=30000)  # scoring all pairs would take longer than training
   ;;
 full)
-  products=5000
+  products=8000  # rotation asks for pictures more than for steps
   train+=("${longer[@]}" --text_length=64)
   lists=(--num_queries=100 --num_lists=5)
   ;;
