@@ -28,6 +28,8 @@ class FlagPage:
 
     def __init__(self, summary):
         self.summary = summary
+        # Of its own until the command runs: making a page defines no flag elsewhere.
+        self.flags = flags.FlagValues()
         self._rows = []  # headings (str) and flag holders
         self._texts = {}
         self._required = []
@@ -37,7 +39,7 @@ class FlagPage:
 
     def _add(self, define, name, text, arguments, required=False, **kwargs):
         # absl could check what is required, but doesn't tell afterwards what that is.
-        holder = define(name, *arguments, text, **kwargs)
+        holder = define(name, *arguments, text, flag_values=self.flags, **kwargs)
         self._rows.append(holder)
         self._texts[name] = " ".join(text.split())
         if required:
@@ -71,7 +73,11 @@ class FlagPage:
 
     def values(self):
         """Every flag of the page with its value: dict."""
-        return {holder.name: holder.value for holder in self._holders()}
+        return {name: self.flags[name].value for name in self.names()}
+
+    def defaults(self):
+        """Every flag of the page with its default, whatever was given: dict."""
+        return {name: self.flags[name].default for name in self.names()}
 
     def missing(self):
         """Names of the required flags that have no value: list of str."""
@@ -89,7 +95,7 @@ class FlagPage:
             if isinstance(row, str):
                 lines += ["", f"{row}:"]
                 continue
-            flag = flags.FLAGS[row.name]
+            flag = self.flags[row.name]
             note = "required" if row.name in self._required else _default_note(flag)
             lines += [f"  --{flag.name}{_value_hint(flag)}  ({note})"]
             lines += textwrap.wrap(
@@ -104,7 +110,7 @@ class FlagPage:
         """What is wrong with the command line, out of absl's error: str."""
         found = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
         if found and found[1] in self._texts:
-            expected = _expected(flags.FLAGS[found[1]])
+            expected = _expected(self.flags[found[1]])
             return f"`--{found[1]}` should be {expected}. Received: {found[2]!r}"
         return f"Flags should be written as --flag=value. Received: {error}"
 
@@ -165,6 +171,7 @@ def fail(message):
 
 def _parse(argv, page):
     """Parses the command line into absl's flags; ends the command if it is wrong."""
+    flags.FLAGS.append_flag_values(page.flags)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:

@@ -2,8 +2,9 @@
 
 Written last by data preparation, so a data set without it is not whole. Holds: schema
 version, patch arm and level table, feature size, backbone with its weights' hash, text
-settings with the vocabulary's hash, class tables of the training split, and for each
-split its shards with record counts, sizes and checksums.
+settings with the vocabulary's hash, class tables of the training split with the labels
+that only validation has, and for each split its shards with record counts, sizes and
+checksums.
 """
 
 import dataclasses
@@ -108,7 +109,17 @@ class DatasetInfo:
     def shapes(self):
         """`RecordShapes` of this data set."""
         levels = PATCH_ARMS[self.patch_arm]
-        return record_shapes(levels, self.feature_size)
+        return record_shapes(levels, self.feature_size, self.has_variants)
+
+    @property
+    def has_variants(self):
+        """Whether rotated and grey features are stored (not in converted files)."""
+        return self.values.get("has_variants", True)
+
+    @property
+    def frozen(self):
+        """Sizes of frozen examples (`frozen.py`) as a dict; None for clean records."""
+        return self.values.get("frozen")
 
     @property
     def categories(self):
@@ -170,8 +181,21 @@ class DatasetInfo:
             return str(error)
         return None
 
-    def check_config(self, config):
-        """Raises ValueError where a model's config doesn't fit these records."""
+    def check_config(self, config, pretraining=False):
+        """Raises ValueError where a model's config doesn't fit these records.
+
+        Args:
+          config: `KaleidoConfig`.
+          pretraining: True where corrupted batches are wanted, not clean records.
+        """
+        if pretraining:
+            self._check_tasks(config)
+        elif self.frozen:
+            raise ValueError(
+                f"{self.directory} should hold clean records. Received: frozen "
+                "examples, masked and corrupted before, which only pre-training can "
+                "use (convert the release's retrieval or classification files)"
+            )
         for name, ours in (
             ("vocab_size", self.vocab_size),
             ("patch_feature_size", self.feature_size),
@@ -186,10 +210,32 @@ class DatasetInfo:
                     "with the model's own)"
                 )
 
+    def _check_tasks(self, config):
+        """Raises ValueError where a pre-training task has nothing to work on."""
+        lacking = {"rotation", "grey"} & set(config.active_tasks)
+        if lacking and not self.has_variants and not self.frozen:
+            raise ValueError(
+                f"`akpm_tasks` should leave out {' and '.join(sorted(lacking))}: "
+                f"{self.directory} has no rotated and grey features (they can't be "
+                f"made from the release's files). Received: {list(config.akpm_tasks)}"
+            )
+        for name, ours in (self.frozen or {}).items():
+            if getattr(config, name) != ours:
+                raise ValueError(
+                    f"`{name}` should be {ours}, as the frozen examples in "
+                    f"{self.directory} have it. Received: {getattr(config, name)}"
+                )
 
-def record_shapes(levels, feature_size):
-    """`RecordShapes` for a level table: variants are stored where a level uses them."""
-    by_task = {level.task: level for level in levels}
+
+def record_shapes(levels, feature_size, variants=True):
+    """`RecordShapes` for a level table.
+
+    Args:
+      levels: table of `KaleidoLevel`.
+      feature_size: F.
+      variants: whether rotated and grey features are stored, where a level uses them.
+    """
+    by_task = {level.task: level for level in levels if variants}
     return records.RecordShapes(
         num_patches=sum(level.num_patches for level in levels),
         feature_size=feature_size,

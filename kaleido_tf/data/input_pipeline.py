@@ -4,14 +4,122 @@ Order, pairs, masks and corruptions of batch n depend on the seed and on n alone
 run that starts again at step n sees what the uninterrupted run would have seen.
 """
 
+import contextlib
 import dataclasses
 
 import tensorflow as tf
 
-from kaleido_tf.data import kaleido_tasks, masking, records
+from kaleido_tf.data import frozen, kaleido_tasks, masking, records
 
 MASKINGS = ("aligned", "random")
 _SHUFFLE_RECORDS = 4096  # serialized records held for shuffling
+
+
+def shuffled_records(paths, seed, epoch, count, keep=None):
+    """Serialized records of one epoch in that epoch's order.
+
+    Every worker goes through the common order and takes its share of it: shards need
+    not divide evenly, and no two workers see the same record.
+
+    Args:
+      paths: the shards.
+      seed: int, the run's.
+      epoch: int64 scalar.
+      count: number of records.
+      keep: function of a serialized record -> bool scalar, which it must pass; None
+        keeps every record.
+    """
+    # The graph's own seed, or a global seed of 0 would break `shuffle` (it can't
+    # compare a tensor with 0) and any other would change the order.
+    tf.compat.v1.set_random_seed(1)
+    pair = tf.stack([tf.cast(seed, tf.int64), epoch])
+    order = tf.argsort(tf.random.stateless_uniform([len(paths)], pair))
+    files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(paths), order))
+    data = files.interleave(tf.data.TFRecordDataset, cycle_length=4, block_length=16)
+    if keep is not None:
+        data = data.filter(keep)
+    return data.shuffle(min(_SHUFFLE_RECORDS, count), seed=epoch * 1000003 + seed)
+
+
+def map_with_seeds(batches, make, seed, start_step=0, worker=0):
+    """Maps `make(batch, seed)` over batches, the first of which is `start_step`.
+
+    Args:
+      batches: tf.data.Dataset of serialized records [B].
+      make: function of a batch and an int32 [2] seed, the run's and the batch's step.
+      seed: int, the run's.
+      start_step: number of the first batch.
+      worker: index of the process that reads; each draws on its own.
+    """
+
+    def make_one(step, batch):
+        pair = tf.stack([tf.cast(seed, tf.int64) + 7919 * worker, step])
+        return make(batch, tf.cast(pair, tf.int32))
+
+    return (
+        batches.enumerate(start_step)
+        .map(make_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(4)
+    )
+
+
+def clean_batch(serialized, shapes, tokenizer, text_length):
+    """Decoded records with packed texts, numbered products, padded pairs.
+
+    Args:
+      serialized: string [B].
+      shapes: `RecordShapes` of the data set.
+      tokenizer: `Tokenizer` of its vocabulary.
+      text_length: T.
+
+    Returns:
+      dict: what `records.decode_records` returns; `input_word_ids`, `input_mask`,
+      `input_type_ids` int32 [B, T]; `product_ids`, `text_ids` and `subcategory_ids`
+      int32 [B], numbers that are equal where product, wording and sub-category are
+      (-1: no sub-category); `aligned_tokens`, `aligned_patches` int32 [B, N].
+    """
+    batch = records.decode_records(serialized, shapes)
+    batch.update(tokenizer.pack(batch["token_ids"], text_length))
+    # Wordings are equal where the model sees the same pieces: case, spacing and what
+    # is cut off make no other text.
+    pieces = tf.strings.as_string(batch["input_word_ids"])
+    for name, values in (
+        ("product_ids", batch["product_id"]),
+        ("text_ids", tf.strings.reduce_join(pieces, axis=1, separator=" ")),
+        ("subcategory_ids", batch["subcategory"]),
+    ):
+        hashed = tf.strings.to_hash_bucket_fast(values, 2**31 - 1)
+        batch[name] = tf.cast(hashed, tf.int32)
+    nameless = batch["subcategory"] == ""
+    batch["subcategory_ids"] = tf.where(nameless, -1, batch["subcategory_ids"])
+    # Stored positions count from the first piece; [CLS] comes before it.
+    tokens = batch["aligned_tokens"].to_tensor(-2) + 1
+    batch["aligned_tokens"] = tf.where(tokens < text_length - 1, tokens, -1)
+    batch["aligned_patches"] = batch["aligned_patches"].to_tensor(-1)
+    return batch
+
+
+def check_tokenizer(tokenizer, info):
+    """Raises ValueError for a tokenizer of another vocabulary than the data set's."""
+    if tokenizer.vocab_size != info.vocab_size:
+        raise ValueError(
+            f"`tokenizer` should be that of {info.vocab_file} with "
+            f"{info.vocab_size} pieces. Received one with {tokenizer.vocab_size}"
+        )
+
+
+@contextlib.contextmanager
+def naming_damage(info, splits):
+    """Where records of these splits are read within: an error that names the file.
+
+    Raises:
+      ValueError: instead of the DataLossError, which doesn't say which shard it was.
+    """
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        found = (info.find_damage(split) for split in splits)
+        raise ValueError(next(filter(None, found), str(error))) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +148,13 @@ class PretrainingData:
     masking: str = "aligned"
 
     def __post_init__(self):
-        self.info.check_config(self.config)
+        self.info.check_config(self.config, pretraining=True)
         if self.batch_size < 2:
             raise ValueError(
                 "`batch_size` should be at least 2: mismatched pairs and camouflage "
                 f"patches come from other rows. Received: {self.batch_size}"
             )
-        if self.tokenizer.vocab_size != self.info.vocab_size:
-            raise ValueError(
-                f"`tokenizer` should be that of {self.info.vocab_file} with "
-                f"{self.info.vocab_size} pieces. Received one with "
-                f"{self.tokenizer.vocab_size}"
-            )
+        check_tokenizer(self.tokenizer, self.info)
         if self.masking not in MASKINGS:
             raise ValueError(
                 f"`masking` should be one of {MASKINGS}. Received: {self.masking!r}"
@@ -130,36 +233,19 @@ class PretrainingData:
         return fixed._finish(batches, 0, 0, None)
 
     def _epoch(self, paths, epoch):
-        """Serialized records of one epoch in that epoch's order.
-
-        Every worker goes through the common order and takes its share of it: shards
-        need not divide evenly, and no two workers see the same record.
-        """
-        # The graph's own seed, or a global seed of 0 would break `shuffle` (it can't
-        # compare a tensor with 0) and any other would change the order.
-        tf.compat.v1.set_random_seed(1)
-        seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
-        order = tf.argsort(tf.random.stateless_uniform([len(paths)], seed))
-        files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(paths), order))
-        data = files.interleave(
-            tf.data.TFRecordDataset, cycle_length=4, block_length=16
-        )
-        held = min(_SHUFFLE_RECORDS, self.info.num_examples("train"))
-        return data.shuffle(held, seed=epoch * 1000003 + self.seed)
+        count = self.info.num_examples("train")
+        return shuffled_records(paths, self.seed, epoch, count)
 
     def _finish(self, batches, start_step, worker, batch_size):
-        def make(step, serialized):
-            seed = tf.stack([tf.cast(self.seed, tf.int64) + 7919 * worker, step])
-            return self.make_batch(serialized, tf.cast(seed, tf.int32), batch_size)
+        def make(serialized, seed):
+            return self.make_batch(serialized, seed, batch_size)
 
-        return (
-            batches.enumerate(start_step)
-            .map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .prefetch(4)
-        )
+        return map_with_seeds(batches, make, self.seed, start_step, worker)
 
     def make_batch(self, serialized, seed, batch_size=None):
         """Serialized records [B] -> (inputs, labels): pairs, AGM, AKPM, in this order.
+
+        Frozen examples come as they are: nothing is drawn for them.
 
         Args:
           serialized: string [B].
@@ -167,6 +253,21 @@ class PretrainingData:
           batch_size: static B, or None.
         """
         config = self.config
+        if self.info.frozen:
+            batch = frozen.read_batch(serialized, self.info, config)
+        else:
+            batch = self._corrupted_batch(serialized, seed)
+        inputs = {name: batch[name] for name in input_names(config)}
+        labels = {name: batch[name] for name in label_names(config)}
+        if batch_size:
+            for values in (inputs, labels):
+                for key, value in values.items():
+                    shape = [batch_size, *value.shape[1:]]
+                    values[key] = tf.ensure_shape(value, shape)
+        return inputs, labels
+
+    def _corrupted_batch(self, serialized, seed):
+        """Clean records [B] with pairs, masks and corruptions drawn: dict."""
         batch = self._clean_batch(serialized)
         batch = kaleido_tasks.apply_itm(
             batch,
@@ -180,44 +281,16 @@ class PretrainingData:
             self.tokenizer,
             masking.split_seed(seed, "agm"),
         )
-        batch = kaleido_tasks.apply_akpm(
+        return kaleido_tasks.apply_akpm(
             batch,
-            config.levels,
-            config.active_tasks,
+            self.config.levels,
+            self.config.active_tasks,
             masking.split_seed(seed, "akpm"),
         )
-        inputs = {name: batch[name] for name in input_names(config)}
-        labels = {name: batch[name] for name in label_names(config)}
-        if batch_size:
-            for values in (inputs, labels):
-                for key, value in values.items():
-                    shape = [batch_size, *value.shape[1:]]
-                    values[key] = tf.ensure_shape(value, shape)
-        return inputs, labels
 
     def _clean_batch(self, serialized):
-        """Decoded records with packed texts, numbered products, padded pairs."""
-        batch = records.decode_records(serialized, self.info.shapes)
-        batch.update(self.tokenizer.pack(batch["token_ids"], self.config.text_length))
-        # Wordings are equal where the model sees the same pieces: case, spacing and
-        # what is cut off make no other text.
-        pieces = tf.strings.as_string(batch["input_word_ids"])
-        for name, values in (
-            ("product_ids", batch["product_id"]),
-            ("text_ids", tf.strings.reduce_join(pieces, axis=1, separator=" ")),
-            ("subcategory_ids", batch["subcategory"]),
-        ):
-            hashed = tf.strings.to_hash_bucket_fast(values, 2**31 - 1)
-            batch[name] = tf.cast(hashed, tf.int32)
-        nameless = batch["subcategory"] == ""
-        batch["subcategory_ids"] = tf.where(nameless, -1, batch["subcategory_ids"])
-        # Stored positions count from the first piece; [CLS] comes before it.
-        tokens = batch["aligned_tokens"].to_tensor(-2) + 1
-        batch["aligned_tokens"] = tf.where(
-            tokens < self.config.text_length - 1, tokens, -1
-        )
-        batch["aligned_patches"] = batch["aligned_patches"].to_tensor(-1)
-        return batch
+        shapes, length = self.info.shapes, self.config.text_length
+        return clean_batch(serialized, shapes, self.tokenizer, length)
 
 
 def input_names(config):

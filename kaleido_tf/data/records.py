@@ -16,6 +16,8 @@ of what a record holds stand here and nowhere else. Beside the shards lies
 | box | float32 list | the locked box y1, x1, y2, x2 in [0, 1] of the image |
 | aligned_tokens, aligned_patches | int64 list | pairs: index into token_ids, patch |
 | aligned_scores | float32 list | their scores |
+
+Frozen examples, which were masked and corrupted before, hold more: `frozen.py`.
 """
 
 import dataclasses
@@ -83,6 +85,18 @@ def encode_record(record, shapes):
       ValueError: an array of another shape, or one that its stored type cannot hold;
         aligned lists that don't fit each other, the tokens or the patches.
     """
+    return serialize(record_features(record, shapes))
+
+
+def serialize(features):
+    """dict name -> tf.train.Feature as serialized tf.train.Example."""
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    # The order of a map's entries would differ from one process to the next.
+    return example.SerializeToString(deterministic=True)
+
+
+def record_features(record, shapes):
+    """The features of a record by name, checked: see `encode_record`."""
     _check_lists(record, shapes)
     features = {key: _bytes_feature(record[key].encode()) for key in _STRINGS}
     for key in _ARRAYS:
@@ -93,9 +107,7 @@ def encode_record(record, shapes):
     for key in (*_FLOAT_LISTS, "box"):
         values = [float(v) for v in record.get(key, ())]
         features[key] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
-    return tf.train.Example(
-        features=tf.train.Features(feature=features)
-    ).SerializeToString()
+    return features
 
 
 def _checked_array(record, key, shapes):

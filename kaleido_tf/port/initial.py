@@ -57,7 +57,7 @@ def find_prefix(path):
         return readers.checkpoint_prefix(path)
 
 
-def load_any(model, path, vocab_file=None, allow_missing=(), allow_unused=()):
+def load_any(model, path, vocab_file=None, allow_missing=(), allow_unused=(), fresh=()):
     """Starts a model's weights from a checkpoint of any of the four kinds.
 
     Args:
@@ -66,6 +66,7 @@ def load_any(model, path, vocab_file=None, allow_missing=(), allow_unused=()):
       vocab_file: the vocabulary of the data; if the checkpoint brings its own
         vocab.txt, both must hold the same word pieces. None: not compared.
       allow_missing, allow_unused: see `mapping.load`; for ours, names of heads.
+      fresh: see `ours.load_checkpoint`; the other kinds know the paper's heads alone.
 
     Returns:
       `PortReport`; its `summary()` is a line, its `table()` has every variable.
@@ -79,7 +80,7 @@ def load_any(model, path, vocab_file=None, allow_missing=(), allow_unused=()):
     if vocab_file and brought:
         _compare_vocabularies(vocab_file, brought)
     if kind == "ours":
-        return ours.load_checkpoint(model, path, allow_missing)
+        return ours.load_checkpoint(model, path, allow_missing, fresh)
     module = easytransfer if kind == "easytransfer" else bert
     return module.load_checkpoint(model, path, allow_missing, allow_unused)
 
@@ -108,7 +109,7 @@ def read_sizes(path):
         sizes = bert.read_sizes(files.config_beside(path), kind == "hugging_face")
         return {name: sizes[name] for name in _SHAPE_FIELDS if name in sizes}
     if kind == "ours":
-        config = ours.run_config(path)
+        config = checkpoints.run_config(path)
     else:
         config = easytransfer.read_config(files.config_beside(find_prefix(path)))
     return {name: getattr(config, name) for name in _SHAPE_FIELDS}

@@ -5,14 +5,9 @@ with the alignment before fusion starts from one without, or the other way round
 `training.checkpoints.load_weights` is for the same model.
 """
 
-import os
 import re
 
-import tensorflow as tf
-
-from kaleido_tf.config import KaleidoConfig
-from kaleido_tf.modeling import build_encoder
-from kaleido_tf.port import mapping, readers
+from kaleido_tf.port import mapping
 from kaleido_tf.port.names import EASYTRANSFER_NAMES
 from kaleido_tf.port.report import Entry, PortError, PortReport
 from kaleido_tf.training import checkpoints
@@ -21,24 +16,7 @@ _HEADS = {row[0].split(".")[0] for row in EASYTRANSFER_NAMES} - {"encoder"}
 _VECTORS = "vector_projection"
 
 
-def run_config(path):
-    """The `KaleidoConfig` of a run.
-
-    Args:
-      path: its folder, its checkpoints folder, or a prefix there.
-    """
-    prefix = checkpoints.checkpoint_prefix(path)
-    for folder in (os.path.dirname(prefix), os.path.dirname(os.path.dirname(prefix))):
-        config = os.path.join(folder, checkpoints.CONFIG_NAME)
-        if os.path.isfile(config):
-            return KaleidoConfig.from_json(config)
-    raise FileNotFoundError(
-        f"{prefix} should lie in its run folder, which holds "
-        f"{checkpoints.CONFIG_NAME}. Received: no such file there"
-    )
-
-
-def load_checkpoint(model, path, allow_missing=()):
+def load_checkpoint(model, path, allow_missing=(), fresh=()):
     """Loads the encoder and the heads that a checkpoint of ours shares with `model`.
 
     Args:
@@ -46,6 +24,8 @@ def load_checkpoint(model, path, allow_missing=()):
       path: run folder, its checkpoints folder, or a prefix there.
       allow_missing: regular expressions of pre-training heads that may start fresh.
         Heads of the model's own task and the alignment before fusion always may.
+      fresh: names of heads that start fresh although they are stored (those of
+        another set of classes).
 
     Returns:
       `PortReport`.
@@ -55,29 +35,27 @@ def load_checkpoint(model, path, allow_missing=()):
       PortError: a pre-training head is missing.
       ValueError: other sizes, or a damaged file.
     """
-    prefix, config = checkpoints.checkpoint_prefix(path), run_config(path)
+    prefix = checkpoints.checkpoint_prefix(path)
+    config = checkpoints.run_config(prefix)
     parts = checkpoints.model_parts(model)
-    stored = {name.split("/")[0] for name in readers.CheckpointReader(prefix).shapes}
+    stored = checkpoints.stored_parts(prefix) - set(fresh)
     common = {name: part for name, part in parts.items() if name in stored}
-    same_vectors = bool(config.contrastive_size) == _has_vectors(parts["encoder"])
+    no_vectors = not config.contrastive_size
     report = PortReport(prefix, "checkpoint of ours")
     for name, variable in mapping.distinct_variables(model, parts):
-        fresh = None
-        if name.split(".")[0] not in common:
-            fresh = _why_fresh(name.split(".")[0], allow_missing)
-        elif name.startswith(f"encoder.{_VECTORS}.") and not same_vectors:
-            fresh = "the stored model has no alignment before fusion: fresh"
-        _add(report, name, tuple(variable.shape), fresh)
+        part, note = name.split(".")[0], None
+        if part in fresh:
+            note = "of another set of classes: fresh"
+        elif part not in common:
+            note = _why_fresh(part, allow_missing)
+        elif name.startswith(f"encoder.{_VECTORS}.") and no_vectors:
+            note = "the stored model has no alignment before fusion: fresh"
+        _add(report, name, tuple(variable.shape), note)
     for name in sorted((stored & _HEADS) - set(parts)):
         report.unused.append(Entry(name, (), note=f"the model has no {name}"))
     if report.differences:
         raise PortError(report)
-    if same_vectors:
-        _read(prefix, common)
-    else:
-        source = build_encoder(config)
-        _read(prefix, {**common, "encoder": source})
-        _copy_layers(source, parts["encoder"])
+    checkpoints.read_parts(prefix, common)
     return report
 
 
@@ -94,26 +72,3 @@ def _why_fresh(part, allow_missing):
     if any(re.fullmatch(pattern, part) for pattern in allow_missing):
         return "allowed by allow_missing"
     return "" if part in _HEADS else "of its own task: fresh"
-
-
-def _has_vectors(encoder):
-    return any(layer.name == _VECTORS for layer in encoder.layers)
-
-
-def _copy_layers(source, encoder):
-    """Copies layers by name between encoders that differ in the alignment alone."""
-    stored = {layer.name: layer for layer in source.layers if layer.weights}
-    for layer in encoder.layers:
-        if layer.name in stored:
-            layer.set_weights(stored[layer.name].get_weights())
-
-
-def _read(prefix, parts):
-    try:
-        status = tf.train.Checkpoint(**parts).read(prefix)
-        status.assert_existing_objects_matched().expect_partial()
-    except (*readers.BROKEN, AssertionError) as error:
-        raise ValueError(
-            f"{prefix} should hold a model of the same sizes, whole. Received: "
-            f"{str(error).splitlines()[0]} (use the config.json of its run)"
-        ) from error

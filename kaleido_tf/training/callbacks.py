@@ -104,15 +104,34 @@ class RoundEnd(tf_keras.callbacks.Callback):
       steps_per_round: steps.
       batch_size: samples a step.
       writes_logs: False on workers other than the first.
+      held_out: name of what fit validates on, in rows and logs.
+      chooser: `best.BestKeeper` that may end the run early, or None.
     """
 
-    def __init__(self, run_dir, keeper, steps_per_round, batch_size, writes_logs=True):
+    def __init__(
+        self,
+        run_dir,
+        keeper,
+        steps_per_round,
+        batch_size,
+        writes_logs=True,
+        held_out="validation",
+        chooser=None,
+    ):
         super().__init__()
         self.run_dir, self.keeper = run_dir, keeper
         self.steps_per_round, self.batch_size = steps_per_round, batch_size
         self.writes_logs = writes_logs
+        self.held_out, self.chooser = held_out, chooser
         self._writers = {}
         self._started = 0.0
+
+    def start(self, values):
+        """Notes the figures from before the first step."""
+        if self.writes_logs:
+            self.write(0, self.held_out, values)
+        if self.chooser:
+            self.chooser.consider(0, values)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.time()
@@ -133,14 +152,18 @@ class RoundEnd(tf_keras.callbacks.Callback):
         # The rows come first: a stop in between repeats the round and its rows.
         if self.writes_logs:
             self._write_rows(step, values)
+        if self.chooser:
+            self.chooser.consider(step, _held_out(values))
         self.keeper.save(step)
+        if self.chooser and self.chooser.exhausted:
+            self.model.stop_training = True
 
     def _write_rows(self, step, values):
         seconds = getattr(self, "_trained", time.time()) - self._started
         rate = self.steps_per_round * self.batch_size / max(seconds, 1e-9)
         splits = {
             "train": {k: v for k, v in values.items() if not k.startswith("val_")},
-            "validation": {k[4:]: v for k, v in values.items() if k.startswith("val_")},
+            self.held_out: _held_out(values),
         }
         splits["train"]["samples_per_second"] = rate
         for split, row in splits.items():
@@ -162,6 +185,11 @@ class RoundEnd(tf_keras.callbacks.Callback):
         self._writers[split].flush()
         shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
         logging.info("step %d, %s: %s", step, split, shown)
+
+
+def _held_out(values):
+    """The figures that Keras marks as those of the validation data: dict."""
+    return {k[4:]: v for k, v in values.items() if k.startswith("val_")}
 
 
 def drop_rows_after(run_dir, step):

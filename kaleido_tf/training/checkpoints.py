@@ -8,9 +8,18 @@ import json
 import os
 
 import tensorflow as tf
+from absl import logging
+
+from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.modeling import build_encoder
 
 CHECKPOINT_FOLDER = "checkpoints"
+# The checkpoint of a fine-tuned run with the best figure on the dev part.
+BEST_FOLDER = "best"
 CONFIG_NAME = "config.json"
+_VECTORS = "vector_projection"
+# What TensorFlow raises: IndexError, for one, where a data file is too short.
+_BROKEN = (tf.errors.OpError, RuntimeError, IndexError, ValueError, AssertionError)
 
 
 def model_parts(model):
@@ -31,7 +40,8 @@ def checkpoint_prefix(path):
     """Finds the checkpoint that `path` means.
 
     Args:
-      path: a run folder, its checkpoints folder, or a checkpoint's prefix.
+      path: a run folder (of a fine-tuned run its best checkpoint, of a pre-training run
+        its last one), a folder of checkpoints, or a checkpoint's prefix.
 
     Returns:
       The prefix of a whole checkpoint.
@@ -39,8 +49,8 @@ def checkpoint_prefix(path):
     Raises:
       FileNotFoundError: there is none.
     """
-    for folder in (os.path.join(path, CHECKPOINT_FOLDER), path):
-        whole = whole_checkpoints(folder)
+    for name in (BEST_FOLDER, CHECKPOINT_FOLDER, ""):
+        whole = whole_checkpoints(os.path.join(path, name))
         if whole:
             return whole[-1][1]
     prefix = path[: -len(".index")] if path.endswith(".index") else path
@@ -80,11 +90,49 @@ def _is_whole(prefix):
         return False
 
 
+def run_config(path):
+    """The `KaleidoConfig` of a run.
+
+    Args:
+      path: see `checkpoint_prefix`.
+
+    Raises:
+      FileNotFoundError: no checkpoint there, or it lies outside of its run folder.
+    """
+    prefix = checkpoint_prefix(path)
+    config = run_file(prefix, CONFIG_NAME)
+    if config is None:
+        raise FileNotFoundError(
+            f"{prefix} should lie in its run folder, which holds {CONFIG_NAME}. "
+            "Received: no such file there"
+        )
+    return KaleidoConfig.from_json(config)
+
+
+def run_file(prefix, name):
+    """Path of a file in the run folder that a checkpoint lies in, or None."""
+    folder = os.path.dirname(prefix)
+    for place in (folder, os.path.dirname(folder)):
+        if os.path.isfile(os.path.join(place, name)):
+            return os.path.join(place, name)
+    return None
+
+
+def stored_parts(prefix):
+    """Names of the encoder and the heads that a checkpoint of ours holds: set."""
+    try:
+        variables = tf.train.list_variables(prefix)
+    except _BROKEN as error:
+        raise ValueError(_damaged(prefix, error)) from error
+    return {name.split("/")[0] for name, _ in variables if _is_part(name.split("/")[0])}
+
+
 def load_weights(model, path):
     """Loads the encoder and every head that `model` has, all of them or nothing.
 
     Args:
-      model: any model of `kaleido_tf.modeling`.
+      model: any model of `kaleido_tf.modeling`. Where it has the alignment before
+        fusion and the checkpoint hasn't, that alone keeps its own values.
       path: see `checkpoint_prefix`.
 
     Returns:
@@ -92,29 +140,81 @@ def load_weights(model, path):
 
     Raises:
       FileNotFoundError: no checkpoint there.
-      ValueError: a part of the model isn't in it, or has another shape.
+      ValueError: a part of the model isn't in it or has another shape, or a file is
+        truncated.
     """
     prefix = checkpoint_prefix(path)
-    parts = model_parts(model)
-    stored = {
-        name.split("/")[0] for name, _ in tf.train.list_variables(prefix) if "/" in name
-    }
-    missing = sorted(set(parts) - stored)
-    if missing:
+    parts, stored = model_parts(model), stored_parts(prefix)
+    if missing := sorted(set(parts) - stored):
         raise ValueError(
             f"{prefix} should hold {sorted(parts)}. Missing: {missing}; it has "
-            f"{sorted(filter(_is_part, stored))} (it was "
-            "saved from a model without these heads)"
+            f"{sorted(stored)} (it was saved from a model without these heads)"
         )
+    if has_vectors(parts["encoder"]) and not stores_vectors(prefix, model):
+        logging.warning("%s has no alignment before fusion: it stays fresh", prefix)
+    read_parts(prefix, parts)
+    return prefix
+
+
+def has_vectors(encoder):
+    """Whether an encoder has the alignment before fusion: bool."""
+    return any(layer.name == _VECTORS for layer in encoder.layers)
+
+
+def stores_vectors(prefix, model):
+    """Whether a checkpoint has the alignment before fusion: bool.
+
+    Args:
+      prefix: of the checkpoint; the config of its run tells.
+      model: what is answered for where there is no config, as it must be the same.
+    """
+    if run_file(prefix, CONFIG_NAME) is None:
+        return has_vectors(model_parts(model)["encoder"])
+    return bool(run_config(prefix).contrastive_size)
+
+
+def read_parts(prefix, parts):
+    """Reads encoder and heads from a checkpoint of ours that has all of them.
+
+    Args:
+      prefix: of the checkpoint.
+      parts: dict name -> layer. The encoder may differ from the stored one by the
+        alignment before fusion.
+
+    Raises:
+      ValueError: other sizes, or a damaged file.
+    """
+    encoder = parts.get("encoder")
+    if encoder is None or run_file(prefix, CONFIG_NAME) is None:
+        return _read(prefix, parts)
+    config = run_config(prefix)
+    if bool(config.contrastive_size) == has_vectors(encoder):
+        return _read(prefix, parts)
+    # A stored layer goes by its place among the encoder's, which the alignment shifts.
+    source = build_encoder(config)
+    _read(prefix, {**parts, "encoder": source})
+    stored = {layer.name: layer for layer in source.layers if layer.weights}
+    for layer in encoder.layers:
+        if layer.name in stored:
+            layer.set_weights(stored[layer.name].get_weights())
+    return None
+
+
+def _read(prefix, parts):
     try:
         status = tf.train.Checkpoint(**parts).read(prefix)
         status.assert_existing_objects_matched().expect_partial()
-    except (ValueError, AssertionError) as error:
-        raise ValueError(
-            f"{prefix} should have been saved from a model of the same config. "
-            f"Received: {str(error).splitlines()[0]} (use the config.json of its run)"
-        ) from error
-    return prefix
+    except _BROKEN as error:
+        raise ValueError(_damaged(prefix, error)) from error
+
+
+def _damaged(prefix, error):
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return (
+        f"{prefix} should hold a model of the same sizes, whole. Received: {reason[0]} "
+        "(use the config.json of its run; if its files are truncated or damaged, copy "
+        "them again)"
+    )
 
 
 class CheckpointKeeper:
@@ -128,10 +228,13 @@ class CheckpointKeeper:
       model: the model.
       optimizer: its optimizer; None stores the weights alone.
       keep: how many checkpoints are kept.
+      folder: name of their folder within the run's.
     """
 
-    def __init__(self, run_dir, model, optimizer=None, keep=3):
-        self.folder = os.path.join(run_dir, CHECKPOINT_FOLDER)
+    def __init__(
+        self, run_dir, model, optimizer=None, keep=3, folder=CHECKPOINT_FOLDER
+    ):
+        self.folder = os.path.join(run_dir, folder)
         self.keep = keep
         state = {} if optimizer is None else {"optimizer": optimizer}
         self._checkpoint = tf.train.Checkpoint(**state, **model_parts(model))
@@ -151,10 +254,11 @@ class CheckpointKeeper:
             json.dump(sizes, file)
         os.replace(f"{prefix}.done.tmp", f"{prefix}.done")
         for _, old in whole_checkpoints(self.folder)[: -self.keep]:
-            self._remove(old)
+            self.remove(old)
         return prefix
 
-    def _remove(self, prefix):
+    def remove(self, prefix):
+        """Takes a checkpoint away."""
         start = os.path.basename(prefix) + "."
         names = [n for n in os.listdir(self.folder) if n.startswith(start)]
         # The .done file goes first, so that no half-removed checkpoint looks whole.

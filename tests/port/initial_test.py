@@ -145,6 +145,33 @@ def test_classifier_starts_from_a_run_of_ours(kinds, config, pretrainer):
     assert {entry.theirs for entry in report.unused} >= {"mlm_head", "itm_head"}
 
 
+def test_a_stored_head_of_other_classes_starts_fresh(tmp_path, config):
+    source = build_classifier(config, num_classes=4)
+    config.save(tmp_path / "config.json")
+    checkpoints.CheckpointKeeper(str(tmp_path), source).save(1)
+    model = build_classifier(config, num_classes=3)
+    report = initial.load_any(model, str(tmp_path), fresh=["class_head"])
+    assert {entry.note for entry in report.missing} == {
+        "of another set of classes: fresh"
+    }
+    assert equal(
+        encoder_weights(model, *TEXT_LAYERS), encoder_weights(source, *TEXT_LAYERS)
+    )
+    with pytest.raises(ValueError, match="same sizes"):
+        initial.load_any(model, str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", sorted(set(initial.KINDS) - {"ours"}))
+def test_classifier_starts_from_the_other_kinds(kinds, config, kind, pretrainer):
+    classifier = build_classifier(config, num_classes=3)
+    heads = [r".*_head(\..*)?"]  # as fine-tuning allows
+    initial.load_any(classifier, kinds[kind], allow_missing=heads)
+    assert equal(
+        encoder_weights(classifier, *TEXT_LAYERS),
+        encoder_weights(pretrainer, *TEXT_LAYERS),
+    )
+
+
 def test_run_of_ours_without_a_pretraining_head(tmp_path, config):
     matcher = build_matcher(config)
     config.save(tmp_path / "config.json")

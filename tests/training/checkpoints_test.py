@@ -93,9 +93,45 @@ def test_a_missing_head_and_another_config_are_errors(tmp_path):
     checkpoints.CheckpointKeeper(str(tmp_path), matcher, optimizer).save(1)
     with pytest.raises(ValueError, match="Missing.*blank_head"):
         checkpoints.load_weights(build_pretrainer(CONFIG), str(tmp_path))
-    with pytest.raises(ValueError, match="same config"):
+    with pytest.raises(ValueError, match="same sizes, whole"):
         checkpoints.load_weights(
             build_matcher(CONFIG.replace(hidden_size=16)), str(tmp_path)
         )
     with pytest.raises(FileNotFoundError, match="nowhere"):
         checkpoints.load_weights(matcher, str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(("stored", "wanted"), [(0, 4), (4, 0)])
+def test_alignment_before_fusion_on_one_side_only(tmp_path, stored, wanted):
+    source = build_matcher(CONFIG.replace(contrastive_size=stored))
+    set_all(source, 2)
+    CONFIG.replace(contrastive_size=stored).save(tmp_path / "config.json")
+    checkpoints.CheckpointKeeper(str(tmp_path), source).save(1)
+    model = build_matcher(CONFIG.replace(contrastive_size=wanted))
+    checkpoints.load_weights(model, str(tmp_path))
+    encoder = model.get_layer("encoder")
+    vectors = encoder.get_layer("vector_projection").weights if wanted else []
+    loaded = [v for v in model.weights if not any(v is w for w in vectors)]
+    assert all(np.all(v == 2.0) for v in loaded if v.dtype == tf.float32)
+    assert not any(np.all(v == 2.0) for v in vectors)
+
+
+def test_truncated_files_are_named(tmp_path):
+    model, keeper = make_keeper(tmp_path)
+    prefix = keeper.save(3)
+    os.truncate(f"{prefix}.data-00000-of-00001", 100)
+    with pytest.raises(ValueError, match="ckpt-3 should hold .*truncated or damaged"):
+        checkpoints.load_weights(model, prefix)
+    os.truncate(f"{prefix}.index", 20)
+    with pytest.raises(ValueError, match="ckpt-3 should hold .*truncated or damaged"):
+        checkpoints.load_weights(model, prefix)
+
+
+def test_config_of_a_run_and_what_a_path_means(tmp_path):
+    keeper = make_keeper(tmp_path)[1]
+    prefix = keeper.save(3)
+    with pytest.raises(FileNotFoundError, match="ckpt-3 should lie in its run folder"):
+        checkpoints.run_config(prefix)
+    CONFIG.save(tmp_path / "config.json")
+    for path in (str(tmp_path), keeper.folder, prefix):
+        assert checkpoints.run_config(path) == CONFIG

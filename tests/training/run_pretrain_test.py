@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,6 +211,17 @@ def test_a_nan_loss_stops_the_run_and_saves_nothing(plain, tmp_path):
     with pytest.raises(ValueError, match="loss should be finite.*steps 0 and 4"):
         run_pretrain.pretrain({**plain, **changes})
     assert checkpoints.whole_checkpoints(f"{run_dir}/checkpoints") == []
+
+
+def test_a_damaged_shard_is_named(plain, tmp_path):
+    data = shutil.copytree(plain["data_dir"], tmp_path / "data")
+    path = data / "train-1.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    changes = {"data_dir": str(data), "run_dir": str(tmp_path / "run")}
+    with pytest.raises(ValueError, match=r"train-1\.tfrecord: record 2 can't be read"):
+        run_pretrain.pretrain({**plain, **changes})
 
 
 def test_changed_flags_and_unfitting_configs_are_errors(plain, tmp_path):

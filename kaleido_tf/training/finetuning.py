@@ -1,0 +1,272 @@
+"""The fine-tuning loop that all tasks share: a task brings a `Job`, the rest is here.
+
+Start from any of the four kinds of checkpoint, strategy, precision, XLA, rounds that
+end with the dev part's figures, TensorBoard, resuming, early stopping, and the best
+checkpoint apart from the last ones. The split that is evaluated in the end never takes
+part.
+"""
+
+import dataclasses
+import json
+import os
+import time
+import typing
+
+from absl import logging
+
+from kaleido_tf.data.input_pipeline import naming_damage
+from kaleido_tf.modeling.models import count_parameters
+from kaleido_tf.port import initial
+from kaleido_tf.training import (
+    best,
+    callbacks,
+    checkpoints,
+    distribution,
+    loop,
+    run_folder,
+)
+from kaleido_tf.training.task_context import (
+    Context,
+    check_task,
+    initial_checkpoint,
+    make_context,
+    open_run,
+)
+from kaleido_tf.training.trainer import TrainingModel
+
+__all__ = ["Context", "Job", "check_task", "open_run", "train"]
+
+# Flags of evaluation and prediction: no part of a training run.
+EVALUATION_FLAGS = (
+    "mode",
+    "checkpoint",
+    "output_dir",
+    "split",
+    "eval_batch_size",
+    "lists_dir",
+    "num_lists",
+    "num_queries",
+    "max_full_pairs",
+    "score",
+    "rerank",
+    "top_k",
+    "decoding",
+    "beam_size",
+    "max_length",
+    "length_penalty",
+)
+RESULT_NAME = "result.json"
+HELD_OUT = "dev"  # in rows and logs
+_FREE_FLAGS = ("resume", "keep_checkpoints", "run_dir")
+# A checkpoint need not have any head; a task's own never is in a pre-training run.
+_HEADS = (r".*_head(\..*)?",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a task brings to the loop.
+
+    Attributes:
+      model: functional model of `kaleido_tf.modeling`; outputs a dict.
+      make_batch: function (batch, seed) -> (inputs, labels), see
+        `FinetuningData.training_dataset`.
+      losses: function (labels, outputs) -> dict name -> float32 scalar; the total is
+        their sum.
+      accuracies: function (labels, outputs) -> dict name -> (value, weight: how many
+        answers it is a mean of).
+      loss_names, accuracy_names: the names these return: tuples of str.
+      best: dev figure that chooses the best checkpoint: "accuracy/NAME", "loss/NAME"
+        or "loss/total".
+      best_is: "max" or "min".
+      extras: written to RUN/task.json beside the task's name: what evaluation needs to
+        know (class names, objective ...), as JSON has it.
+      needs: see `FinetuningData`.
+    """
+
+    model: object
+    make_batch: typing.Callable
+    losses: typing.Callable
+    accuracies: typing.Callable
+    loss_names: tuple
+    accuracy_names: tuple
+    best: str
+    best_is: str
+    extras: dict = dataclasses.field(default_factory=dict)
+    needs: tuple = ()
+
+    def __post_init__(self):
+        figures = ["loss/total", *(f"loss/{name}" for name in self.loss_names)]
+        figures += [f"accuracy/{name}" for name in self.accuracy_names]
+        if self.best not in figures:
+            raise ValueError(
+                f"`best` should be one of {figures}. Received: {self.best!r}"
+            )
+
+
+def train(settings, make_job):
+    """Fine-tunes; goes on from the last whole checkpoint if there is one.
+
+    Args:
+      settings: dict of the flags of `run_finetune.py`.
+      make_job: function of a `Context` -> `Job`, called in the strategy's scope.
+
+    Returns:
+      dict, the content of RUN/result.json: task, steps, stopped_early, best (step,
+      metric, value), examples of training and dev part, left out ones, seconds of
+      the last process.
+
+    Raises:
+      FileNotFoundError, ValueError: what is missing or doesn't fit, and what to do.
+    """
+    started = time.time()
+    strategy = loop.start_process(settings)
+    context = make_context(settings)
+    flags = {k: v for k, v in settings.items() if k not in EVALUATION_FLAGS}
+    run_folder.start(flags, context.config, _FREE_FLAGS)
+    num_steps = loop.whole_rounds(settings)
+    with strategy.scope():
+        job = make_job(context)
+        model = loop.compile_model(settings, _training_model(job, settings), num_steps)
+    data = context.data.with_needs(job.needs)
+    data.steps_per_epoch()
+    data.check_dev()
+    _write_task(settings, job)
+    keeper = checkpoints.CheckpointKeeper(
+        settings["run_dir"], job.model, model.optimizer, settings["keep_checkpoints"]
+    )
+    chooser = best.BestKeeper(
+        settings["run_dir"], job.model, job.best, job.best_is, settings["patience"] or 0
+    )
+    start_step = _restore(settings, job, context.info, keeper, chooser)
+    _log_start(job, data, num_steps)
+    path = os.path.join(settings["run_dir"], RESULT_NAME)
+    if start_step < num_steps and not chooser.exhausted:
+        _fit(settings, model, job, data, strategy, keeper, chooser, start_step)
+    elif os.path.exists(path):
+        logging.info("nothing is left to do")
+        return run_folder.read_json(path)
+    result = _result(settings, data, keeper, chooser, num_steps)
+    result["seconds"] = round(time.time() - started, 1)
+    run_folder.write_json(result, path)
+    return result
+
+
+def _training_model(job, settings):
+    return TrainingModel(
+        job.model,
+        job.losses,
+        job.accuracies,
+        job.loss_names,
+        job.accuracy_names,
+        settings["xla"],
+    )
+
+
+def _write_task(settings, job):
+    """Writes task.json; checks it where the run is resumed."""
+    run_dir = settings["run_dir"]
+    # As it will be read again: JSON has no tuples.
+    task = json.loads(json.dumps({"task": settings["task"], **job.extras}))
+    path = os.path.join(run_dir, run_folder.TASK_NAME)
+    goes_on = checkpoints.whole_checkpoints(
+        os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
+    )
+    if goes_on and os.path.exists(path) and run_folder.read_json(path) != task:
+        raise ValueError(
+            f"{path} should say what the data and flags say. Received: another task, "
+            "or other classes (the data set was made anew? name another --run_dir)"
+        )
+    run_folder.write_json(task, path)
+
+
+def _restore(settings, job, info, keeper, chooser):
+    """The run's last state, or the weights to start from; returns the step."""
+    run_dir = settings["run_dir"]
+    start_step = keeper.restore_latest()
+    callbacks.drop_rows_after(run_dir, start_step or -1)
+    rows = callbacks.read_metrics(run_dir) if start_step else []
+    chooser.replay(row for row in rows if row["split"] == HELD_OUT)
+    path = initial_checkpoint(settings)
+    if start_step:
+        logging.info("going on from step %d of %s", start_step, run_dir)
+    elif path:
+        report = initial.load_any(
+            job.model,
+            path,
+            info.vocab_file,
+            allow_missing=_HEADS,
+            fresh=_foreign_heads(path, job),
+        )
+        logging.info("%s", report.summary())
+    else:
+        logging.info("from scratch")
+    return start_step
+
+
+def _foreign_heads(path, job):
+    """Heads of another fine-tuned run that know other classes: tuple of names."""
+    if initial.kind_of(path) != "ours":
+        return ()
+    stored = run_folder.read_task(path).get("class_names")
+    same = stored == job.extras.get("class_names")
+    return () if same else ("class_head",)
+
+
+def _log_start(job, data, num_steps):
+    logging.info(
+        "%.1f million parameters; %d training and %d dev examples, %d left out (no %s);"
+        " %d steps of %d",
+        count_parameters(job.model) / 1e6,
+        data.num_train_examples,
+        data.num_dev_examples,
+        data.num_left_out,
+        " or ".join(data.needs) or "need",
+        num_steps,
+        data.batch_size,
+    )
+
+
+def _fit(settings, model, job, data, strategy, keeper, chooser, start_step):
+    worker, _ = distribution.worker_of(strategy)
+    round_end = callbacks.RoundEnd(
+        settings["run_dir"],
+        keeper,
+        settings["steps_per_round"],
+        settings["batch_size"],
+        writes_logs=worker == 0,
+        held_out=HELD_OUT,
+        chooser=chooser,
+    )
+
+    def training(worker, workers):
+        return data.training_dataset(job.make_batch, start_step, worker, workers)
+
+    datasets = loop.feed(settings, strategy, training, data.dev_dataset(job.make_batch))
+    num_steps = loop.whole_rounds(settings)
+    with naming_damage(data.info, ("train",)):
+        loop.fit(settings, model, datasets, round_end, start_step, num_steps)
+
+
+def _result(settings, data, keeper, chooser, num_steps):
+    """The outcome of a run as a dict."""
+    steps = checkpoints.whole_checkpoints(keeper.folder)[-1][0]
+    if chooser.exhausted:
+        logging.info(
+            "stopped after %d rounds without a better %s",
+            chooser.rounds_since,
+            chooser.metric,
+        )
+    logging.info("best: step %s, %s %s", chooser.step, chooser.metric, chooser.value)
+    return {
+        "task": settings["task"],
+        "steps": steps,
+        "stopped_early": steps < num_steps,
+        "best": {
+            "step": chooser.step,
+            "metric": chooser.metric,
+            "value": chooser.value,
+        },
+        "num_train_examples": data.num_train_examples,
+        "num_dev_examples": data.num_dev_examples,
+        "num_left_out": data.num_left_out,
+    }

@@ -1,0 +1,93 @@
+"""A run's folder: config, flags and versions; the same flags where it goes on.
+
+Shared by pre-training and fine-tuning. A fine-tuned run has `task.json` besides: its
+task, and what the task needs to know to use the weights (class names, say).
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+
+from kaleido_tf.training import checkpoints
+
+FLAGS_NAME = "flags.json"
+TASK_NAME = "task.json"
+_PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "tensorflow-text", "numpy")
+
+
+def start(flags, config, free_flags):
+    """Writes config, flags and versions; checks the flags where the run is resumed.
+
+    Args:
+      flags: dict of the command's flags, with `run_dir` and `resume`.
+      config: `KaleidoConfig`.
+      free_flags: names of flags that don't decide what a run computes; a resumed run
+        must have the others as it was started.
+
+    Raises:
+      ValueError: other flags, or checkpoints there with resume=False.
+    """
+    run_dir = flags["run_dir"]
+    os.makedirs(run_dir, exist_ok=True)
+    folder = os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
+    started = checkpoints.whole_checkpoints(folder)
+    if started and not flags["resume"]:
+        raise ValueError(
+            f"`run_dir` should be a new folder with --resume=false. Received: {run_dir}"
+            f", which has checkpoints up to step {started[-1][0]} (remove it, or name "
+            "another)"
+        )
+    flags_path = os.path.join(run_dir, FLAGS_NAME)
+    if started and os.path.exists(flags_path):
+        _check_same(flags, read_json(flags_path), free_flags)
+    config.save(os.path.join(run_dir, checkpoints.CONFIG_NAME))
+    write_json(flags, flags_path)
+    write_json(_versions(), os.path.join(run_dir, "versions.json"))
+
+
+def _check_same(flags, before, free_flags):
+    changed = {
+        name: (before.get(name), value)
+        for name, value in flags.items()
+        if before.get(name) != value and name not in free_flags
+    }
+    if changed:
+        raise ValueError(
+            f"The flags should be those {flags['run_dir']} was started with. Received "
+            f"changed ones: {changed} (before, now); name another --run_dir for "
+            "another run, with --init_checkpoint to start from these weights"
+        )
+
+
+def _versions():
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **versions}
+
+
+def read_task(path):
+    """What a fine-tuned run's `task.json` holds: dict; {} for a pre-training run.
+
+    Args:
+      path: run folder or checkpoint, see `checkpoints.checkpoint_prefix`.
+    """
+    prefix = checkpoints.checkpoint_prefix(path)
+    file = checkpoints.run_file(prefix, TASK_NAME)
+    return {} if file is None else read_json(file)
+
+
+def read_json(path):
+    """The content of a JSON file."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} should be JSON. Received: {error}") from error
+
+
+def write_json(content, path):
+    """Writes a JSON file, whole or not at all."""
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    os.replace(f"{path}.tmp", path)
