@@ -2,6 +2,7 @@
 
 from kaleido_tf.modeling.losses import pretraining_losses
 from kaleido_tf.modeling.models import (
+    build_captioner,
     build_classifier,
     build_encoder,
     build_matcher,
@@ -9,6 +10,7 @@ from kaleido_tf.modeling.models import (
 )
 
 __all__ = [
+    "build_captioner",
     "build_classifier",
     "build_encoder",
     "build_matcher",

@@ -42,11 +42,50 @@ def encoder_inputs(config, text_length=None):
     }
 
 
-def build_encoder(config):
+class SequenceToSequenceMask(tf_keras.layers.Layer):
+    """Patches see patches; a text position sees all patches and the text up to itself.
+
+    What makes the encoder a captioner (UniLM's mask with the image as the source).
+    Padding is seen by nobody.
+
+    Call: sequence [B, T + P, H], mask int32 [B, T + P] -> [B, T + P, T + P] of the
+    sequence's type, 1 where a row's position sees a column's.
+
+    Args:
+      num_patches: P.
+    """
+
+    def __init__(self, num_patches, **kwargs):
+        super().__init__(**kwargs)
+        self.num_patches = num_patches
+
+    def call(self, sequence, mask):
+        length = tf.shape(sequence)[1]
+        query, key = tf.range(length)[:, None], tf.range(length)[None, :]
+        first_patch = length - self.num_patches
+        earlier_text = (key <= query) & (query < first_patch)
+        sees = (key >= first_patch) | earlier_text
+        # [S, S], [B, S] -> [B, S, S]
+        sees = tf.cast(sees, sequence.dtype)[None]
+        return sees * tf.cast(mask, sequence.dtype)[:, None, :]
+
+
+# Layers of one name, without weights and at one place: a checkpoint fits whichever.
+ATTENTION_MASKS = {
+    "bidirectional": lambda config, name: nlp_layers.SelfAttentionMask(name=name),
+    "sequence_to_sequence": lambda config, name: SequenceToSequenceMask(
+        config.num_patches, name=name
+    ),
+}
+
+
+def build_encoder(config, attention="bidirectional"):
     """The encoder as a functional Keras model named "encoder".
 
     Args:
       config: `KaleidoConfig`.
+      attention: who sees whom, key of `ATTENTION_MASKS`: "bidirectional", the paper's
+        (everyone sees everyone but padding), or "sequence_to_sequence" for captions.
 
     Returns:
       tf_keras.Model. Inputs, a dict: `input_word_ids`, `input_mask`, `input_type_ids`
@@ -60,6 +99,11 @@ def build_encoder(config):
       >>> build_encoder(config).output_shape["sequence_output"]
       (None, None, 128)
     """
+    if attention not in ATTENTION_MASKS:
+        raise ValueError(
+            f"`attention` should be one of {tuple(ATTENTION_MASKS)}. "
+            f"Received: {attention!r}"
+        )
     # Layers.
     text_embedding = embeddings.TextEmbedding(config, name="text_embedding")
     position_projection = tf_keras.layers.Dense(
@@ -95,7 +139,8 @@ def build_encoder(config):
     sequence = tf_keras.layers.Concatenate(axis=1, name="sequence")([text, patches])
     patch_mask = tf.ones_like(inputs["patch_locations"][:, :, 0], dtype=tf.int32)
     mask = tf.concat([inputs["input_mask"], patch_mask], axis=1)
-    attention_mask = nlp_layers.SelfAttentionMask(name="attention_mask")(sequence, mask)
+    make_mask = ATTENTION_MASKS[attention]
+    attention_mask = make_mask(config, "attention_mask")(sequence, mask)
     for block in blocks:
         sequence = block([sequence, attention_mask])
     outputs = {

@@ -1,4 +1,4 @@
-"""The functional models: pre-trainer, matcher, classifier, each around one encoder.
+"""The functional models: pre-trainer, matcher, classifier, captioner: an encoder each.
 
 Every model has the encoder as its layer "encoder" and its heads as layers named
 "<task>_head"; checkpoints store and restore by these names.
@@ -116,6 +116,36 @@ def build_classifier(config, num_classes, dropout=0.1):
     return tf_keras.Model(
         inputs, {"class_logits": _float32(logits, "class_logits")}, name="classifier"
     )
+
+
+def build_captioner(config, attention="sequence_to_sequence"):
+    """Encoder and the tied MLM head at every text position (protocol 3 of captioning).
+
+    The paper gives no recipe; the weights are the pre-trainer's own, so its checkpoint
+    is the start of either kind of captioner.
+
+    Args:
+      config: `KaleidoConfig`.
+      attention: "sequence_to_sequence", or "bidirectional" for the paper-time baseline
+        that masks the whole text. Same weights, so a checkpoint loads into both.
+
+    Returns:
+      tf_keras.Model. Inputs: the encoder's. Outputs, a dict: `caption_logits` float32
+      [B, T, V].
+    """
+    core = build_encoder(config, attention)
+    # No caption depends on these: no gradient, no decay, yet in every checkpoint.
+    for layer in core.layers:
+        layer.trainable = layer.name not in ("pooler", "vector_projection")
+    word_embeddings = core.get_layer("text_embedding").word.embeddings
+    mlm_head = heads.masked_lm_head(config, word_embeddings)
+    inputs = encoder.encoder_inputs(config)
+    ids = inputs["input_word_ids"]
+    positions = tf.zeros_like(ids) + tf.range(tf.shape(ids)[1])[None, :]
+    # [B, T + P, H], [B, T] -> [B, T, V]
+    logits = mlm_head(core(inputs)["sequence_output"], positions)
+    outputs = {"caption_logits": _float32(logits, "caption_logits")}
+    return tf_keras.Model(inputs, outputs, name="captioner")
 
 
 def build_vectorizer(config):
