@@ -1,43 +1,115 @@
-"""CLI: fine-tunes or evaluates a pre-trained model on one of the tasks.
+"""CLI: fine-tunes a pre-trained model on one of the tasks, evaluates it, predicts.
 
 The table of tasks is `kaleido_tf.tasks.TASKS`; this file holds their flags only.
 """
 
 from kaleido_tf import cli
-from kaleido_tf.tasks import MODES, TASKS
+from kaleido_tf.config import PRESETS
+from kaleido_tf.tasks import MODES, TASKS, list_flags
+from kaleido_tf.training import training_flags
+
+# What a mode can't do without, besides --task and --data_dir.
+_NEEDED = {
+    "train": ("run_dir",),
+    "evaluate": ("checkpoint", "output_dir"),
+    "predict": ("checkpoint", "output_dir"),
+}
 
 
-def flag_page():
-    """The command's flags; defined on the call, so that importing defines none."""
-    page = cli.FlagPage("Evaluates a pre-trained Kaleido-BERT on a task.")
+def _start_flags(page):
     page.heading("What to do")
     summaries = " ".join(f"{name}: {task.summary}." for name, task in TASKS.items())
     page.enum("task", None, list(TASKS), summaries, required=True)
-    page.enum("mode", "evaluate", list(MODES), "What to do with the model.")
-    page.heading("Data and model")
-    page.string("data_dir", None, "Prepared data set.", required=True)
+    page.enum(
+        "mode",
+        "evaluate",
+        list(MODES),
+        "train: fine-tune. evaluate: figures. predict: a file of answers.",
+    )
+    page.string(
+        "data_dir",
+        None,
+        "Folder of a prepared data set (python -m data_prep.prepare).",
+        required=True,
+    )
+
+
+def _training_flags(page):
+    page.heading("--mode=train")
+    page.string(
+        "run_dir", None, "Folder for config, checkpoints and logs (needed to train)."
+    )
+    page.string(
+        "init_checkpoint",
+        None,
+        "Weights to start from: a run folder or checkpoint of ours, of the original "
+        "release, of Google's BERT or Hugging Face's; it decides the model's sizes. "
+        "none: from scratch.",
+    )
+    page.enum(
+        "model",
+        "base",
+        list(PRESETS),
+        "Size, where --init_checkpoint isn't a run of ours.",
+    )
+    page.string(
+        "config", None, "JSON file with KaleidoConfig fields that override all others."
+    )
+    page.integer(
+        "text_length",
+        None,
+        "Word pieces of a text, [CLS] and [SEP] included. Default: as pre-trained.",
+        lower_bound=3,
+    )
+    page.integer("num_steps", 5000, "Length of the run, steps.", lower_bound=1)
+    page.integer(
+        "batch_size", 64, "Products a step, all replicas together.", lower_bound=1
+    )
+    training_flags.optimizer(page, learning_rate=2e-5)
+    page.float(
+        "dropout",
+        0.1,
+        "Dropout rate on the pooled output, under the classes' dense layer.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+    page.float(
+        "dev_fraction",
+        0.1,
+        "Share of the training products, chosen by a hash of their ids, that is left "
+        "out of training and chooses the best checkpoint.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+    training_flags.rounds(page, steps_per_round=250)
+    page.integer(
+        "patience",
+        5,
+        "End after so many rounds without a better figure on the dev part; 0: never.",
+        lower_bound=0,
+    )
+    page.integer("seed", 0, "Of new weights, order and draws.")
+
+
+def _evaluation_flags(page):
+    page.heading("--mode=evaluate and --mode=predict")
     page.string(
         "checkpoint",
         None,
-        "Run folder of run_pretrain.py (its last checkpoint), or the prefix of a "
-        "checkpoint within it.",
-        required=True,
+        "Fine-tuned run folder (its best checkpoint) or the prefix of a checkpoint; "
+        "for zero-shot retrieval a pre-training run (needed).",
     )
-    page.string("output_dir", None, "Folder for the results.", required=True)
-    page.heading("Retrieval")
-    page.string(
-        "lists_dir",
-        None,
-        "Folder of frozen candidate lists (needed for --task=retrieval), made by "
-        "`python -m data_prep.retrieval_lists --data_dir=PREPARED --output_dir=DIR`.",
-    )
-    page.integer("num_lists", 5, "Lists for each direction: the seeds 0, 1, ...")
-    page.integer("num_queries", 0, "Queries of each list, from its start; 0 is all.")
+    page.string("output_dir", None, "Folder for the results (needed).")
+    page.string("split", "validation", "Which records.")
+    page.integer("eval_batch_size", 256, "Records or pairs at once.", lower_bound=1)
     page.integer(
-        "max_full_pairs",
-        250_000,
-        "Rank the whole split too if it has at most so many pairs (texts x images).",
+        "top_k", 10, "Labels, or ranked items, a line of predictions.", lower_bound=1
     )
+
+
+def _task_flags(page):
+    page.heading("--task=retrieval")
+    list_flags.add(page, max_full_pairs=250_000)
     page.enum(
         "score",
         "match",
@@ -45,19 +117,69 @@ def flag_page():
         "match: the matching head's probability. cosine: the vectors from before the "
         "fusion layers. both: the sum of the two.",
     )
-    page.heading("Speed")
-    page.integer("batch_size", 256, "Pairs scored at once.", lower_bound=1)
-    page.enum(
-        "precision",
-        "float32",
-        ["float32", "mixed_bfloat16"],
-        "Arithmetic of the layers; scores are taken in float32 either way.",
+    page.integer(
+        "rerank",
+        100,
+        "Candidates that the first stage, by vectors, leaves to the matching head "
+        "where a split is too large for all pairs.",
+        lower_bound=1,
     )
+    page.float(
+        "hard_rate",
+        0.5,
+        "In training, the share of mismatched pairs from the same sub-category.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+    page.float(
+        "contrastive_weight",
+        None,
+        "In training, factor of the loss on the vectors. Default: as pre-trained.",
+        lower_bound=0,
+    )
+    page.heading("--task=captioning")
+    page.enum(
+        "objective",
+        "next_word",
+        ["next_word", "masked"],
+        "In training. next_word: every position foretells the next piece. masked: "
+        "seven tenths of the pieces are masked and restored.",
+    )
+    page.enum(
+        "decoding",
+        "beam",
+        ["beam", "greedy", "mask_all"],
+        "mask_all: all pieces at once from a masked text, the paper's baseline.",
+    )
+    page.integer("beam_size", 5, "Captions kept by beam search.", lower_bound=1)
+    page.integer("max_length", 64, "Word pieces of a caption at most.", lower_bound=1)
+    page.float(
+        "length_penalty",
+        0.6,
+        "Exponent of beam search's length normalisation; 0 favours short captions.",
+        lower_bound=0,
+    )
+
+
+def flag_page():
+    """The command's flags; defined on the call, so that importing defines none."""
+    page = cli.FlagPage("Fine-tunes Kaleido-BERT on a task, evaluates it, predicts.")
+    _start_flags(page)
+    _training_flags(page)
+    _evaluation_flags(page)
+    _task_flags(page)
+    training_flags.hardware(page)
     return page
 
 
 def main(settings):
     """Runs the chosen task and mode with a dict of flags."""
+    needed = _NEEDED.get(settings["mode"], ())
+    if missing := [f"`--{name}`" for name in needed if not settings[name]]:
+        raise ValueError(
+            f"{', '.join(missing)} should be given for --mode={settings['mode']}. "
+            "Received: no value"
+        )
     return TASKS[settings["task"]].run(settings["mode"], settings)
 
 

@@ -12,7 +12,8 @@ DIR/images/          the pictures, PNG, 256 x 256, RGB
 DIR/truth/           what no model may see: masks/<image_id>.png (0 or 255) and
                      attributes.jsonl, one line a picture: attribute -> value, box and
                      parts ([x1, y1, x2, y2], pixels, x2, y2 excluded; null where the
-                     attribute isn't seen in this view), named (by the text), words
+                     attribute isn't seen in this view), named (by the text), words;
+                     phrases.json, what the texts say for every value (`lexicon`)
 DIR/catalogue.json   arguments, counts and the manifest's hash; written last
 
 Left and right are the picture's. The same seed gives the same bytes of every file,
@@ -31,11 +32,12 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
-from data_prep.catalogue_parts import product, sheet
+from data_prep.catalogue_parts import lexicon, product, sheet
 
 VERSION = 1  # of the drawing: raise it when the same seed gives other bytes
 MIN_PRODUCTS, MAX_PRODUCTS = 100, 100_000
 SPLITS = ("train", "validation")
+PHRASES_NAME = os.path.join("truth", "phrases.json")
 
 
 def _check_arguments(num_products, seed, validation_fraction, num_workers) -> None:
@@ -169,6 +171,15 @@ def _writer(path: str):
     return open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
 
 
+def _write_phrases(folder: str) -> None:
+    """The phrases of every value: the same for every seed."""
+    path = os.path.join(folder, PHRASES_NAME)
+    with _writer(f"{path}.tmp") as file:
+        json.dump(lexicon.build_lexicon(), file, ensure_ascii=False, indent=1)
+        file.write("\n")
+    os.replace(f"{path}.tmp", path)
+
+
 def _append(file, rows) -> None:
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -218,6 +229,8 @@ def draw_catalogue(
     output_dir = os.path.abspath(output_dir)
     counts = _finished(output_dir, arguments)
     if counts is not None:
+        if not os.path.exists(os.path.join(output_dir, PHRASES_NAME)):
+            _write_phrases(output_dir)  # drawn before there was this file
         logging.info("%s is drawn already: skipped", output_dir)
         return counts
     partial = output_dir + ".partial"
@@ -225,6 +238,7 @@ def draw_catalogue(
     splits = choose_splits(num_products, seed, validation_fraction)
     workers = min(num_workers or os.cpu_count() or 1, num_products)
     counts = _draw_all(partial, num_products, seed, splits, workers)
+    _write_phrases(partial)
     digest = _hash_file(os.path.join(partial, "manifest.jsonl"))
     record = arguments | {"counts": counts, "manifest_sha256": digest}
     with open(os.path.join(partial, "catalogue.json"), "w", encoding="utf-8") as file:

@@ -1,12 +1,17 @@
 """Command lines: the help page, values, and errors of one line."""
 
 import ast
+import importlib
 import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+
+import run_finetune
+from kaleido_tf.tasks import MODES, TASKS
+from kaleido_tf.training import finetuning
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = """
@@ -144,23 +149,53 @@ def test_bugs_keep_their_traceback(run):
     assert "KeyError: 'a bug'" in done.stderr
 
 
-def test_pretraining_explains_every_flag():
+@pytest.mark.parametrize(
+    ("command", "titles", "required", "flag"),
+    [
+        (
+            "run_pretrain.py",
+            ["Data", "Model", "Training", "Hardware"],
+            ["data_dir", "run_dir"],
+            "--batch_size=INT  (default: 64)",
+        ),
+        (
+            "run_finetune.py",
+            ["What to do", "--mode=train", "--task=captioning", "Hardware"],
+            ["data_dir"],
+            "--task=category|subcategory|retrieval|captioning  (required)",
+        ),
+    ],
+)
+def test_every_flag_is_explained(command, titles, required, flag):
     done = subprocess.run(
-        [sys.executable, "run_pretrain.py", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        [sys.executable, command, "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     page = done.stdout
-    assert page.startswith("usage: python run_pretrain.py --FLAG=VALUE ...\n")
-    headings = ["\nData:\n", "\nModel:\n", "\nTraining:\n", "\nHardware:\n"]
-    places = [page.index(heading) for heading in headings]
+    assert page.startswith(f"usage: python {command} --FLAG=VALUE ...\n")
+    places = [page.index(f"\n{title}:\n") for title in titles]
     assert places == sorted(places)
-    for flag in ("data_dir", "run_dir"):
-        assert f"  --{flag}=STRING  (required)\n" in page
-    assert "  --batch_size=INT  (default: 64)\n" in page
+    for name in required:
+        assert f"  --{name}=STRING  (required)\n" in page
+    assert f"  {flag}\n" in page
     rows = [line for line in page.splitlines() if line.startswith("  --")]
     assert all(row.endswith(")") and "  (" in row for row in rows)
     texts = page.split("\n  --")[1:]
     assert all("\n      " in text for text in texts)
+
+
+def test_finetuning_has_every_task_and_mode():
+    defaults = run_finetune.flag_page().defaults()
+    assert (defaults["mode"], defaults["batch_size"], defaults["seed"]) == (
+        "evaluate",
+        64,
+        0,
+    )
+    assert set(finetuning.EVALUATION_FLAGS) < set(defaults)
+    for task in TASKS.values():
+        module = importlib.import_module(task.module)
+        assert all(callable(getattr(module, mode)) for mode in MODES)
+    with pytest.raises(ValueError, match="`mode` should be one of .*Received: 'fit'"):
+        TASKS["category"].run("fit", {})
+    with pytest.raises(ValueError, match="`--run_dir` should be given for --mode=tr"):
+        run_finetune.main({**defaults, "task": "category", "mode": "train"})

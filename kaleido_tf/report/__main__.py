@@ -12,21 +12,37 @@ def flag_page():
     page.heading("Input")
     page.string("run_dir", None, "Folder of run_pretrain.py.", required=True)
     page.string(
-        "retrieval",
-        None,
-        "retrieval.json of `run_finetune.py --task=retrieval`.",
-        required=True,
-    )
-    page.string(
         "manifest",
         None,
         "Manifest of the catalogue, by which the pictures are found.",
         required=True,
     )
     page.string(
+        "retrieval",
+        None,
+        "retrieval.json of `run_finetune.py --task=retrieval`, of this run.",
+        required=True,
+    )
+    page.string(
         "baseline",
         None,
         "Results of `python -m benchmarks.retrieval_baseline` on the same lists.",
+    )
+    page.heading("Fine-tuned tasks: each file grows its section")
+    page.string("finetuned", None, "retrieval.json of a fine-tuned run, same lists.")
+    page.string("category", None, "category.json of `run_finetune.py`.")
+    page.string("subcategory", None, "subcategory.json of `run_finetune.py`.")
+    page.string(
+        "class_baseline",
+        None,
+        "Results of `python -m benchmarks.classification_baseline`, same data set.",
+    )
+    page.string("captioning", None, "captioning.json of `run_finetune.py`.")
+    page.string(
+        "captioning_baseline",
+        None,
+        "captioning.json of another way to decode (--decoding=mask_all), or of another "
+        "run, on the same products.",
     )
     page.heading("Output")
     page.string("output_dir", "report", "Folder for the page and the pictures.")

@@ -1,4 +1,7 @@
-"""What a report is made from, loaded and checked before anything is written."""
+"""What a report is made from, loaded and checked before anything is written.
+
+A run's folder and the catalogue's pictures; the tasks' results are in `task_inputs`.
+"""
 
 import csv
 import dataclasses
@@ -13,7 +16,6 @@ from kaleido_tf.training import callbacks, checkpoints
 
 DIRECTIONS = ("itr", "tir")
 RECALLS = ("rank@1", "rank@5", "rank@10")
-_EVALUATE = "python run_finetune.py --task=retrieval"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,62 +154,6 @@ def count_parameters(run_dir):
     return sum(tf.TensorShape(shape).num_elements() for shape in parts)
 
 
-def load_retrieval(path, needs_ranked=True):
-    """Reads a retrieval.json, or a baseline's with the same keys.
-
-    Args:
-      path: the file.
-      needs_ranked: whether it must hold ranked items to show.
-
-    Raises:
-      FileNotFoundError, ValueError: missing or incomplete.
-    """
-    what = "results of the retrieval task" if needs_ranked else "a baseline's results"
-    command = _EVALUATE if needs_ranked else "python -m benchmarks.retrieval_baseline"
-    results = read_json(path, what, command)
-    missing = [
-        key for key in ("sampled", "full_gallery", "pairs") if key not in results
-    ]
-    sampled = results.get("sampled", {})
-    for direction in DIRECTIONS:
-        found = sampled.get(direction, {})
-        needed = (*RECALLS, "chance", "lists")
-        missing += [f"sampled.{direction}.{k}" for k in needed if k not in found]
-        if needs_ranked and direction not in results.get("top_ranked", {}):
-            missing.append(f"top_ranked.{direction}")
-    if missing:
-        raise ValueError(
-            f"{path} should be {what}. Missing keys: {missing} (it is written by "
-            f"`{command}`)"
-        )
-    return results
-
-
-def check_same_lists(retrieval, baseline):
-    """Raises ValueError where two results were not measured on the same queries."""
-    ours, theirs = (
-        {
-            direction: [
-                (one["seed"], one["sha256"], one["num_queries"], one["num_candidates"])
-                for one in results["sampled"][direction]["lists"]
-            ]
-            for direction in DIRECTIONS
-        }
-        for results in (retrieval, baseline)
-    )
-    for direction in DIRECTIONS:
-        if ours[direction] != theirs[direction]:
-            shown = [
-                [f"seed {s}: {sha[:8]}, {q} x {c}" for s, sha, q, c in each[direction]]
-                for each in (ours, theirs)
-            ]
-            raise ValueError(
-                f"`baseline` should be measured on the same lists as `retrieval` "
-                f"({direction}): {shown[0]}. Received: {shown[1]} (run the baseline "
-                "with the same --lists_dir, --num_lists and --num_queries)"
-            )
-
-
 def picture_paths(manifest, image_ids):
     """Where the pictures of some image ids are, by the catalogue's manifest.
 
@@ -237,7 +183,7 @@ def picture_paths(manifest, image_ids):
             paths.setdefault(image_id, os.path.join(folder, image))
     if wanted and not paths:
         raise ValueError(
-            f"`manifest` should name the pictures of the ranked items, such as "
+            f"`manifest` should name the pictures that are shown, such as "
             f"{sorted(wanted)[:3]}. Received: {manifest}, which names none of them "
             "(name the one that the data was prepared from)"
         )

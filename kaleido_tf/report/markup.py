@@ -6,10 +6,11 @@ import html
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f4f6f8; --card: #ffffff; --ink: #1f2933;
   --faint: #5c6b7a; --line: #dfe5eb; --accent: #1d5fd1; --right: #16944a;
+  --false: #c2382f;
   --warn-ground: #fff4e0; --warn: #8a5200; }
 @media (prefers-color-scheme: dark) { :root { --ground: #12171d; --card: #1b222b;
   --ink: #dde4ec; --faint: #93a1b1; --line: #303b49; --accent: #79a8ff;
-  --right: #3ecf7d; --warn-ground: #3a2c12; --warn: #f0c27a; } }
+  --right: #3ecf7d; --false: #ff8a80; --warn-ground: #3a2c12; --warn: #f0c27a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -35,6 +36,7 @@ p { margin: 6px 0 12px; }
 figure { margin: 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: 4px; }
 figure img { width: 100%; height: auto; display: block; }
+.square img { max-width: 760px; margin: 0 auto; }
 .facts .card { margin: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; }
 dt { color: var(--faint); }
@@ -69,6 +71,13 @@ summary { cursor: pointer; color: var(--accent); padding: 4px 0; }
 .answer ol { margin: 0; padding-left: 1.5em; }
 .answer li { overflow-wrap: anywhere; margin-bottom: 2px; }
 .answer li.right { color: var(--right); font-weight: 600; }
+.claim { display: inline-block; border: 1px solid var(--right); border-radius: 10px;
+  color: var(--right); font-size: .78rem; padding: 0 7px; margin: 0 2px 4px 0; }
+.claim.false { border-color: var(--false); color: var(--false);
+  text-decoration: line-through; }
+.reference { color: var(--faint); font-size: .92rem; margin: 0 0 4px;
+  overflow-wrap: anywhere; }
+.answer .rank { margin: 6px 0 0; }
 @media (max-width: 480px) {
   th, td { padding: 4px 5px; font-size: .86rem; white-space: normal; }
   .answer { grid-template-columns: 84px 1fr; } h1 { font-size: 1.4rem; }

@@ -169,3 +169,32 @@ def _text_lines(row, pixels):
             start = f"{place}. " if number == 0 else "    "
             lines.append((start + line, *style))
     return lines
+
+
+def captions_sheet(rows, thumbnails, width=1000):
+    """Pictures with their generated captions and first reference texts: PNG bytes.
+
+    Args:
+      rows: `examples` of captioning.json.
+      thumbnails: `Thumbnails`.
+      width: of the sheet, pixels.
+    """
+    left = thumbnails.side + 3 * _PAD
+    lines = [_caption_lines(row, width - left - _PAD) for row in rows]
+    heights = [max(thumbnails.side, len(each) * _LINE) + 2 * _PAD for each in lines]
+    sheet, top = _Sheet(width, sum(heights) + _PAD), _PAD
+    for row, each, height in zip(rows, lines, heights, strict=True):
+        sheet.tile(_PAD, top, thumbnails.image(row["image_id"]), right=False)
+        for index, style in enumerate(each):
+            sheet.text(left, top + index * _LINE, *style)
+        top += height
+    return sheet.png()
+
+
+def _caption_lines(row, pixels):
+    """(line, colour, weight) of an image's caption and reference."""
+    caption = _wrap(row["caption"] or "(empty)", pixels - 20, lines=4)
+    lines = [(line, _INK, "bold") for line in caption]
+    lines.append(("reference", _FAINT, "normal"))
+    reference = _wrap(row["references"][0], pixels, lines=4)
+    return lines + [(line, _FAINT, "normal") for line in reference]

@@ -5,20 +5,22 @@ from kaleido_tf.report import markup
 _WHAT = {"tir": "picture", "itr": "text"}
 
 
-def ranked(retrieval, thumbnails):
+def ranked(retrieval, thumbnails, label):
     """Both directions' queries with what the model ranks first.
 
     Args:
-      retrieval: dict of `inputs.load_retrieval`.
+      retrieval: dict of `task_inputs.load_retrieval`.
       thumbnails: `pictures.Thumbnails`.
+      label: of these results among the arms of the retrieval section.
     """
     tops = retrieval["top_ranked"]
     size = retrieval["sampled"]["tir"]["lists"][0]["num_candidates"]
     return (
         "<h2>Text queries and the top pictures</h2>"
         f'<p class="note">The first queries of the first list, {size} candidates each, '
-        "not chosen by hand. Green: the right picture, at the end of the row where it "
-        "is not among the first. Under each: rank and score.</p>"
+        "not chosen by hand; ranked by: "
+        f"{markup.text(label)}. Green: the right picture, at the end of the row where "
+        "it is not among the first. Under each: rank and score.</p>"
         + "".join(_text_query(row, thumbnails) for row in tops["tir"])
         + "<h2>Image queries and the top texts</h2>"
         + "".join(_image_query(row, thumbnails) for row in tops["itr"])

@@ -1,11 +1,13 @@
-"""The sections of a report's page, each a function that returns HTML."""
+"""A report's first sections: what was trained, and how it learnt.
+
+Each is a function that returns HTML; every task has a module of its own.
+"""
 
 import json
-import os
 import shlex
 
 from kaleido_tf.report import curves, markup
-from kaleido_tf.report.inputs import DIRECTIONS, RECALLS
+from kaleido_tf.report.inputs import DIRECTIONS
 
 _LEVEL_NOTES = {
     "fixed": "one fixed grid over the picture",
@@ -14,25 +16,35 @@ _LEVEL_NOTES = {
 }
 
 
-def header(title, run, retrieval, catalogue):
-    """Title, the four figures to look at first, and what was trained on what."""
+def header(title, run, retrieval, catalogue, tasks):
+    """Title, the figures to look at first, and what was trained on what.
+
+    Args:
+      title: of the page.
+      run: `inputs.Run`.
+      retrieval: dict of `task_inputs.load_retrieval`, of the run itself.
+      catalogue: its name.
+      tasks: list of (value, name, note) of the fine-tuned tasks.
+    """
     size = run.flags["model"]
     lead = (
         f"Kaleido-BERT, size {size}, pre-trained on {catalogue} for {run.steps:,} "
         f"steps; zero-shot retrieval on the {retrieval.get('split', '')} split."
     )
+    tiles = "".join(_tile(*each) for each in [*_tiles(run, retrieval), *tasks])
     return (
         f"<header><h1>{markup.text(title)}</h1>"
         f'<p class="note">{markup.text(lead)}</p></header>'
-        f'<div class="tiles">{"".join(_tiles(run, retrieval))}</div>'
+        f'<div class="tiles">{tiles}</div>'
     )
 
 
 def _tiles(run, retrieval):
+    """(value, name, note) of the run's own figures."""
     for direction in DIRECTIONS:
         figures = retrieval["sampled"][direction]
         candidates = figures["lists"][0]["num_candidates"]
-        yield _tile(
+        yield (
             f"{figures['rank@1']['mean']:.1f}%",
             f"{direction.upper()} Rank@1 of {candidates}",
             f"chance {figures['chance']['rank@1']:.1f}%",
@@ -40,7 +52,29 @@ def _tiles(run, retrieval):
     for panel in curves.panels(run, "accuracy"):
         if panel.chance is not None:
             note = f"chance {panel.chance:.1%}"
-            yield _tile(f"{panel.end[1]:.1%}", f"{panel.title}, accuracy", note)
+            yield f"{panel.end[1]:.1%}", f"{panel.title}, accuracy", note
+
+
+def task_tiles(finetuned, classes, captioning):
+    """(value, name, note) of the fine-tuned tasks that there are results of: list.
+
+    Args:
+      finetuned: dict of `task_inputs.load_retrieval`, or None.
+      classes: dict task -> dict of `task_inputs.load_classification`.
+      captioning: dict of `task_inputs.load_captioning`, or None.
+    """
+    tiles = []
+    for direction in DIRECTIONS if finetuned else ():
+        value = finetuned["sampled"][direction]["rank@1"]["mean"]
+        tiles.append((f"{value:.1f}%", f"{direction.upper()} Rank@1", "fine-tuned"))
+    for task, results in classes.items():
+        name = "Sub-category" if task == "subcategory" else "Category"
+        note = f"macro-F {results['macro_f']:.3f}"
+        tiles.append((f"{results['accuracy']:.1%}", f"{name}, accuracy", note))
+    if captioning:
+        note = f"CIDEr {captioning['cider']:.1f}"
+        tiles.append((f"{captioning['bleu_4']:.1f}", "Captioning, BLEU-4", note))
+    return tiles
 
 
 def _tile(value, name, note):
@@ -197,150 +231,3 @@ def _accuracy_row(panel):
     chance = "" if panel.chance is None else f"{panel.chance:.1%}"
     ends = (f"{panel.start[1]:.1%}", f"{panel.end[1]:.1%}")
     return "", (panel.title, *ends, chance)
-
-
-def retrieval_figures(retrieval, baseline, bars, draw, run):
-    """The retrieval table beside chance and baseline; published figures apart.
-
-    Args:
-      retrieval, baseline: dicts of `inputs.load_retrieval`; baseline may be None.
-      bars: list of `curves.Bars`.
-      draw: function of a chart -> HTML of its picture.
-      run: `inputs.Run`.
-    """
-    first = retrieval["sampled"]["itr"]["lists"]
-    count = f"{len(first)} list{'s' * (len(first) > 1)}"
-    note = (
-        f"Sampled protocol: {count} of {first[0]['num_queries']} queries "
-        f"with {first[0]['num_candidates']} candidates for each direction; mean ± "
-        "standard deviation over the lists, in percent. Ties count against the model. "
-        f"Score: {retrieval.get('score')}."
-    )
-    rows = _sampled_rows(retrieval, baseline) + _gallery_rows(retrieval, baseline)
-    head = ("", *(key.capitalize() for key in RECALLS))
-    return (
-        f'<h2>Retrieval</h2><p class="note">{markup.text(note)}</p>'
-        f"{_foreign_checkpoint(retrieval, run)}"
-        f'<div class="panels wide">{_panels(bars, draw)}</div>'
-        f'<div class="card">{markup.table(head, rows)}{_below(retrieval, baseline)}'
-        f"{markup.details('The candidate lists', _lists(retrieval))}</div>"
-        f"{_published(retrieval)}"
-    )
-
-
-def _foreign_checkpoint(retrieval, run):
-    prefix = os.path.realpath(str(retrieval.get("checkpoint", "")))
-    if prefix.startswith(os.path.realpath(run.folder) + os.sep):
-        return ""
-    note = (
-        f"These figures are of the checkpoint {retrieval.get('checkpoint')}, which "
-        f"does not lie in the run folder {run.folder}."
-    )
-    return f'<p class="warn">{markup.text(note)}</p>'
-
-
-def _spread(figures):
-    # The space after the sign doesn't break: on a phone the deviation stays whole.
-    return [f"{figures[k]['mean']:.2f} ±\u00a0{figures[k]['std']:.2f}" for k in RECALLS]
-
-
-def _plain(figures):
-    return [f"{figures[key]:.2f}" for key in RECALLS]
-
-
-def _sampled_rows(retrieval, baseline):
-    rows = []
-    for direction in DIRECTIONS:
-        figures = retrieval["sampled"][direction]
-        rows.append(("group", (curves.DIRECTION_TITLES[direction],)))
-        rows.append(("ours", ("this run", *_spread(figures))))
-        if baseline:
-            theirs = _spread(baseline["sampled"][direction])
-            rows.append(("", ("baseline", *theirs)))
-        rows.append(("faint", ("chance", *_plain(figures["chance"]))))
-        times = [figures[k]["mean"] / figures["chance"][k] for k in RECALLS]
-        rows.append(("faint", ("this run / chance", *(f"{t:.1f} ×" for t in times))))
-    return rows
-
-
-def _gallery_rows(retrieval, baseline):
-    full, rows = retrieval["full_gallery"], []
-    other = (baseline or {}).get("full_gallery", {})
-    for direction in DIRECTIONS:
-        ours, theirs = full.get(direction), other.get(direction)
-        if ours is None and theirs is None:
-            continue
-        known = ours or theirs
-        title = curves.DIRECTION_TITLES[direction]
-        heading = f"{title}, full gallery, {known['num_queries']:,} queries"
-        rows.append(("group", (heading,)))
-        if ours:
-            rows.append(("ours", ("this run", *_plain(ours))))
-        if theirs:
-            rows.append(("", ("baseline", *_plain(theirs))))
-        rows.append(("faint", ("chance", *_plain(known["chance"]))))
-    return rows
-
-
-def _below(retrieval, baseline):
-    """Sums, pairs and what was left out, under the table."""
-    lines = []
-    for label, results in (("this run", retrieval), ("baseline", baseline)):
-        if not results:
-            continue
-        total, pairs = results["sampled"]["sum_of_recalls"], results["pairs"]
-        line = f"SumR, {label}: {total['mean']:.2f} ± {total['std']:.2f}."
-        if pairs.get("auc") is not None:
-            line += (
-                f" Of {pairs['num_pairs']:,} pairs, half true: AUC {pairs['auc']:.3f}"
-            )
-            accuracy = pairs.get("pair_accuracy")
-            line += "." if accuracy is None else f", accuracy {accuracy:.1%}."
-        lines.append(line)
-    if skipped := retrieval["full_gallery"].get("skipped"):
-        lines.append(f"Full gallery: skipped, {skipped}.")
-    if baseline and (fitted := baseline.get("baseline")):
-        lines.append(
-            f"Baseline: {fitted['name']}, penalty {fitted['strength']:g}, scaling "
-            f"{fitted['scaling']}, {fitted['num_terms']:,} terms, "
-            f"{fitted['num_training_pairs']:,} training pairs; ranked by "
-            f"{baseline['score']}."
-        )
-    return "".join(f'<p class="note">{markup.text(line)}</p>' for line in lines)
-
-
-def _lists(retrieval):
-    rows = [
-        (
-            "",
-            (
-                direction.upper(),
-                one["seed"],
-                f"{one['num_queries']} × {one['num_candidates']}",
-                f"{one['rank@1']:.2f}",
-                one["sha256"][:16],
-            ),
-        )
-        for direction in DIRECTIONS
-        for one in retrieval["sampled"][direction]["lists"]
-    ]
-    head = ("", "seed", "queries × candidates", "Rank@1", "sha256, first 16")
-    note = f"sha256 of the split’s ids: {retrieval.get('dataset_sha256', '')[:16]}"
-    return markup.table(head, rows) + f'<p class="note">{markup.text(note)}</p>'
-
-
-def _published(retrieval):
-    published = retrieval.get("published")
-    if not published:
-        return ""
-    rows = [
-        ("faint", (curves.DIRECTION_TITLES[d], *_plain(published[d])))
-        for d in DIRECTIONS
-    ]
-    head = ("", *(key.capitalize() for key in RECALLS))
-    return (
-        '<div class="card"><h3>Published, other data set</h3>'
-        f'<p class="note">{markup.text(published["source"])}. Fine-tuned, and on other '
-        "candidate lists: for orientation only, not to be compared.</p>"
-        f"{markup.table(head, rows)}</div>"
-    )

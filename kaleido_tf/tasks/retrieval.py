@@ -1,20 +1,23 @@
 """Retrieval, image to text (ITR) and text to image (TIR): from scores to figures.
 
-The sampled protocol on frozen candidate lists, and the full gallery where a split is
-small enough to score every pair. Works with any scorer (`scoring.py`) on a
-`RetrievalSplit`. Recalls ("rank@k") and SumR are in percent, AUC and accuracy within
-[0, 1].
+The sampled protocol on frozen candidate lists; `gallery.py` ranks whole splits. Works
+with any scorer (`scoring.py`) on a `RetrievalSplit`. Recalls ("rank@k") and SumR are in
+percent, AUC and accuracy within [0, 1].
 """
 
 import numpy as np
 
 from kaleido_tf.data.candidate_lists import DIRECTIONS, load_list, load_lists
 from kaleido_tf.tasks import ranking
+from kaleido_tf.tasks.gallery import GalleryPlan, evaluate_full_gallery
+from kaleido_tf.tasks.matcher_parts import EmbeddedSplit
 from kaleido_tf.tasks.retrieval_split import RetrievalSplit
 from kaleido_tf.tasks.scoring import MemoScorer, PairScorer, SumScorer, VectorScorer
 
 __all__ = [
     "DIRECTIONS",
+    "EmbeddedSplit",
+    "GalleryPlan",
     "MemoScorer",
     "PairScorer",
     "RetrievalSplit",
@@ -40,7 +43,7 @@ def score_list(scorer, split, candidate_list):
       candidate_list: dict of `candidate_lists.load_list`.
 
     Raises:
-      ValueError: a list of another data set.
+      ValueError: a list of another data set, or without queries.
     """
     if candidate_list["dataset_sha256"] != split.sha256:
         raise ValueError(
@@ -50,6 +53,11 @@ def score_list(scorer, split, candidate_list):
             "set, or name the data set that they were made from)"
         )
     queries = candidate_list["queries"]
+    if not queries:
+        raise ValueError(
+            "The candidate list should have queries. Received: none "
+            f"({candidate_list['direction']}, seed {candidate_list['seed']})"
+        )
     query = split.places(row["query"] for row in queries)
     others = split.places(image_id for row in queries for image_id in row["candidates"])
     query = np.repeat(query, candidate_list["num_candidates"])
@@ -62,12 +70,20 @@ def score_list(scorer, split, candidate_list):
 
 def _relevant(candidate_list):
     """bool [Q, C]: which candidates are right."""
-    return np.array(
+    relevant = np.array(
         [
             [image_id == row["positive"] for image_id in row["candidates"]]
             for row in candidate_list["queries"]
         ]
     )
+    if not relevant.any(axis=1).all():
+        query = candidate_list["queries"][int(np.argmin(relevant.any(axis=1)))]
+        raise ValueError(
+            "A query's candidates should hold its partner. Received none for "
+            f"{query['query']} ({candidate_list['direction']}, seed "
+            f"{candidate_list['seed']}; make the lists again)"
+        )
+    return relevant
 
 
 def first_queries(candidate_list, num_queries):
@@ -171,80 +187,6 @@ def pair_figures(scorer, split, candidate_list):
     }
 
 
-def gallery_relevance(split):
-    """Which images answer which texts: (places int64 [A], relevant bool [A, N]).
-
-    `places` holds the first record of each of the split's A distinct texts. An image
-    is right for a text if any view of its product carries this text: all products
-    with the same text are equally right.
-    """
-    folded, rows, places = split.folded_texts(), {}, []
-    for place, text in enumerate(folded):
-        if text and text not in rows:
-            rows[text] = len(places)
-            places.append(place)
-    texts_of = {}
-    for product, text in zip(split.product_ids, folded, strict=True):
-        if text:
-            texts_of.setdefault(product, set()).add(rows[text])
-    relevant = np.zeros((len(places), len(split)), bool)
-    for image, product in enumerate(split.product_ids):
-        relevant[list(texts_of.get(product, ())), image] = True
-    return np.array(places, np.int64), relevant
-
-
-def evaluate_full_gallery(scorer, split, max_pairs):
-    """Ranks every text for every image and the other way round, if that is cheap.
-
-    Args:
-      scorer: see `scoring.py`.
-      split: the whole split.
-      max_pairs: score at most so many pairs.
-
-    Returns:
-      dict: num_texts (distinct), num_images, num_pairs, and either `skipped` (the
-      reason) or, per direction, num_queries, rank@k and chance in percent, and
-      sum_of_recalls. Images of products without a text are no queries.
-    """
-    num_texts, num_images = split.num_texts, split.num_images
-    result = {
-        "num_texts": num_texts,
-        "num_images": num_images,
-        "num_pairs": num_texts * num_images,
-    }
-    if num_texts * num_images > max_pairs:
-        reason = (
-            f"{num_texts} texts x {num_images} images are {num_texts * num_images} "
-            f"pairs, more than max_full_pairs={max_pairs}"
-        )
-        return {**result, "skipped": reason}
-    if not num_texts:
-        return {**result, "skipped": "no record has a text"}
-    if len(split) < num_images:
-        raise ValueError(
-            f"`split` should hold all of its {num_images} records for the full "
-            f"gallery. Received: {len(split)} (load it without `image_ids`)"
-        )
-    places, relevant = gallery_relevance(split)
-    scores = scorer.score(
-        np.repeat(places, num_images), np.tile(np.arange(num_images), num_texts)
-    ).reshape(num_texts, num_images)
-    with_text = relevant.any(axis=0)
-    recalls = []
-    for direction, matrix, right in (
-        ("itr", scores.T[with_text], relevant.T[with_text]),
-        ("tir", scores, relevant),
-    ):
-        recalls.append(ranking.recall_at(ranking.pessimistic_ranks(matrix, right)))
-        chance = ranking.chance_recall(right.sum(axis=1), right.shape[1])
-        result[direction] = {
-            "num_queries": len(right),
-            **_recall_keys(recalls[-1]),
-            "chance": _recall_keys(chance),
-        }
-    return {**result, "sum_of_recalls": ranking.sum_of_recalls(*recalls)}
-
-
 def top_ranked(scorer, split, candidate_list, num_queries=6, num_shown=8):
     """The best candidates of a list's first queries, for people to look at.
 
@@ -256,22 +198,23 @@ def top_ranked(scorer, split, candidate_list, num_queries=6, num_shown=8):
     Returns:
       list of dict: query (image_id), text, rank (pessimistic, of the right one) and
       `ranked`, a list of {"image_id", "text", "score", "right"}, best first; a right
-      one comes after all that score the same.
+      one comes after all that score the same. The score is a probability where the
+      scorer has one.
     """
     candidate_list = first_queries(candidate_list, num_queries)
     scores = score_list(scorer, split, candidate_list)
     relevant = _relevant(candidate_list)
     ranks = ranking.pessimistic_ranks(scores, relevant)
-    result = []
-    for row, values, right, rank in zip(
-        candidate_list["queries"], scores, relevant, ranks, strict=True
+    shown, result = scorer.shown(scores), []
+    for row, values, shown_values, right, rank in zip(
+        candidate_list["queries"], scores, shown, relevant, ranks, strict=True
     ):
         order = np.lexsort((right, -values))[:num_shown]
         ranked = [
             {
                 "image_id": row["candidates"][i],
                 "text": split.texts[split.index[row["candidates"][i]]],
-                "score": float(values[i]),
+                "score": float(shown_values[i]),
                 "right": bool(right[i]),
             }
             for i in order

@@ -1,43 +1,33 @@
-"""The retrieval task as `run_finetune.py` runs it: from a run folder to a results file.
+"""The retrieval task as `run_finetune.py` runs it: train, evaluate, predict.
 
-Loads config and weights of a pre-training run, scores the frozen lists of a data set,
-writes `retrieval.json` and returns the table to print.
+Evaluation takes a fine-tuned run or, zero-shot, a pre-training run; it scores the
+frozen lists of a data set and its full gallery, writes `retrieval.json` and prints the
+table.
 """
 
-import json
-import os
 import time
 
 from absl import logging
 
-from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data import candidate_lists
-from kaleido_tf.data.dataset_info import DatasetInfo
-from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_matcher
-from kaleido_tf.tasks import retrieval
-from kaleido_tf.training import checkpoints, distribution
+from kaleido_tf.tasks import gallery, results, retrieval, retrieval_train, scoring
+from kaleido_tf.tasks.retrieval_table import PUBLISHED, format_table
+from kaleido_tf.training import checkpoints, finetuning
 
-RESULTS_NAME = "retrieval.json"
-SCORES = ("match", "cosine", "both")
-# The paper's table 1 on Fashion-Gen, fine-tuned; its old candidate lists have flaws of
-# their own, so these stand beside our figures for orientation only.
-PUBLISHED = {
-    "source": "Kaleido-BERT, CVPR 2021, on Fashion-Gen, 101 candidates",
-    "itr": {"rank@1": 27.99, "rank@5": 60.09, "rank@10": 68.37},
-    "tir": {"rank@1": 33.88, "rank@5": 60.60, "rank@10": 68.59},
-}
-_KEYS = ("rank@1", "rank@5", "rank@10")
-_TITLES = {"itr": "ITR image -> text", "tir": "TIR text -> image"}
+TASK = "retrieval"
+
+
+def train(settings):
+    """Fine-tunes the matching head; see `finetuning.train`."""
+    return finetuning.train(settings, retrieval_train.make_job)
 
 
 def evaluate(settings):
-    """Zero-shot retrieval of a pre-training run.
+    """Measures a fine-tuned run, or a pre-training run without fine-tuning.
 
     Args:
-      settings: dict with data_dir, checkpoint, output_dir, lists_dir,
-        num_queries, num_lists, max_full_pairs, batch_size, precision and score, as the
-        flags of `run_finetune.py`.
+      settings: dict of the flags of `run_finetune.py`.
 
     Returns:
       dict, the content of `retrieval.json`; the table is printed.
@@ -46,82 +36,132 @@ def evaluate(settings):
       FileNotFoundError, ValueError: what is missing or doesn't fit, and what to do.
     """
     lists = load_lists(settings)
-    info = DatasetInfo.load(settings["data_dir"])
-    config = load_config(settings["checkpoint"])
-    info.check_config(config)
-    distribution.set_precision(settings["precision"])
-    matcher = build_matcher(config)
-    weights = checkpoints.load_weights(matcher, settings["checkpoint"])
-    split = load_split(info, lists, settings["max_full_pairs"])
-    tokenizer = Tokenizer.from_file(info.vocab_file)
-    scorer = make_scorer(
-        settings["score"], matcher, split, tokenizer, config, settings["batch_size"]
-    )
+    context = _open(settings)
+    name = lists["itr"][0]["split"]
+    if settings["split"] not in (None, name):
+        raise ValueError(
+            f"`split` should be that of the candidate lists, {name!r}. Received: "
+            f"{settings['split']!r} (name the lists of this split by --lists_dir)"
+        )
+    size = _num_pairs(context.info, name)
+    in_two_stages = settings["max_full_pairs"] and context.config.contrastive_size
+    whole = size <= settings["max_full_pairs"] or in_two_stages
+    split = load_split(context.info, lists, whole)
+    plan = _make_plan(context, split)
     start = time.time()
-    results = {
-        "task": "retrieval",
-        "checkpoint": weights,
+    content = {
+        "task": TASK,
+        "checkpoint": context.checkpoint,
+        "trained": "fine-tuned" if context.task else "zero-shot, pre-trained only",
         "data_dir": settings["data_dir"],
         "precision": settings["precision"],
-        **measure(scorer, split, lists, settings["max_full_pairs"]),
+        **measure(plan, split, lists),
     }
     logging.info("Scored in %.1f s", time.time() - start)
-    path = _write(results, settings["output_dir"])
-    print(format_table(results))
+    path = results.write_results(content, settings["output_dir"])
+    print(format_table(content))
     print(f"Written to {path}")
-    return results
+    return content
 
 
-def load_config(checkpoint):
-    """The `KaleidoConfig` of a run, from its folder or a checkpoint within it."""
-    folder = checkpoint
-    for _ in range(3):  # run folder, its checkpoints/, a prefix there
-        path = os.path.join(folder, checkpoints.CONFIG_NAME)
-        if os.path.exists(path):
-            return KaleidoConfig.from_json(path)
-        folder = os.path.dirname(os.path.abspath(folder))
-    raise FileNotFoundError(
-        "`checkpoint` should be a run folder of run_pretrain.py, which holds "
-        f"{checkpoints.CONFIG_NAME} and {checkpoints.CHECKPOINT_FOLDER}/. Received: "
-        f"{checkpoint}"
-    )
-
-
-def make_scorer(kind, matcher, split, tokenizer, config, batch_size):
-    """The scorer of one of `SCORES`; "both" adds probability and cosine."""
-    arguments = (matcher, split, tokenizer, config, batch_size)
-    if kind not in SCORES:
-        raise ValueError(f"`score` should be one of {SCORES}. Received: {kind!r}")
-    if kind == "cosine":
-        return retrieval.VectorScorer.from_matcher(*arguments)
-    match = retrieval.MemoScorer(retrieval.PairScorer(*arguments), split)
-    if kind == "match":
-        return match
-    return retrieval.SumScorer([match, retrieval.VectorScorer.from_matcher(*arguments)])
-
-
-def measure(scorer, split, lists, max_full_pairs):
-    """All figures of one scorer on one split: the content of `retrieval.json`.
+def measure(plan, split, lists):
+    """All figures of one scorer on one split: most of the content of `retrieval.json`.
 
     Args:
-      scorer: see `scoring.py`.
+      plan: `GalleryPlan` with the scorer.
       split: `RetrievalSplit`.
       lists: dict direction -> candidate lists.
-      max_full_pairs: see `evaluate_full_gallery`.
     """
+    scorer = plan.scorer
+    tops = {
+        direction: retrieval.top_ranked(scorer, split, lists[direction][0], 6, shown)
+        for direction, shown in (("itr", 5), ("tir", 8))
+    }
     return {
         "split": split.name,
         "dataset_sha256": split.sha256,
         "score": scorer.name,
         "sampled": retrieval.evaluate_lists(scorer, split, lists),
         "pairs": retrieval.pair_figures(scorer, split, lists["itr"][0]),
-        "full_gallery": retrieval.evaluate_full_gallery(scorer, split, max_full_pairs),
-        "top_ranked": {
-            "itr": retrieval.top_ranked(scorer, split, lists["itr"][0], num_shown=5),
-            "tir": retrieval.top_ranked(scorer, split, lists["tir"][0], num_shown=8),
-        },
+        "full_gallery": gallery.evaluate_full_gallery(plan, split),
+        "top_ranked": tops,
         "published": PUBLISHED,
     }
+
+
+def predict(settings):
+    """Writes OUTPUT_DIR/predictions.jsonl: the best answers in the split's gallery.
+
+    A line for every image (direction "itr") and for every distinct text ("tir"), with
+    the `top_k` best. A text is named by the first record that carries it.
+
+    Returns:
+      dict: path, num_queries.
+    """
+    context = _open(settings)
+    split = retrieval.RetrievalSplit.load(context.info, settings["split"])
+    if not split.num_texts:
+        raise ValueError(
+            f"`split` should have records with a text to rank. Received: "
+            f"{settings['split']!r} of {settings['data_dir']} with {len(split)} "
+            "records, none of which has one"
+        )
+    plan = _make_plan(context, split)
+    rows = _predictions(plan, split, settings["top_k"])
+    path, count = results.write_predictions(rows, settings["output_dir"])
+    print(f"{count} predictions written to {path}")
+    return {"path": path, "num_queries": count}
+
+
+def _predictions(plan, split, top_k):
+    """Yields the lines of `predict` as dicts."""
+    for direction in gallery.directions(split, only_answerable=False).values():
+        items, scores, scorer = gallery.best_items(plan, direction, top_k)
+        for query, columns, values in zip(
+            direction.queries, items, scorer.shown(scores), strict=True
+        ):
+            places = direction.items[columns]
+            yield {
+                "query": split.image_ids[query],
+                "direction": direction.name,
+                "text": split.texts[query],
+                "score": scorer.name,
+                "ranked": [
+                    {
+                        "image_id": split.image_ids[place],
+                        "product_id": split.product_ids[place],
+                        "text": split.texts[place],
+                        "score": float(value),
+                    }
+                    for place, value in zip(places, values, strict=True)
+                ],
+            }
+
+
+def _open(settings):
+    """`Context` of the run to measure."""
+    context = finetuning.open_run(settings)
+    if context.task:
+        finetuning.check_task(context, TASK)
+    return context
+
+
+def _make_plan(context, split):
+    """`GalleryPlan` of the run's weights."""
+    settings = context.settings
+    matcher = build_matcher(context.config)
+    checkpoints.load_weights(matcher, context.checkpoint)
+    scorer, cosine = scoring.make_scorers(
+        settings["score"],
+        matcher,
+        split,
+        context.tokenizer,
+        context.config,
+        settings["eval_batch_size"],
+    )
+    return gallery.GalleryPlan(
+        scorer, cosine, settings["max_full_pairs"], settings["rerank"]
+    )
 
 
 def load_lists(settings):
@@ -145,90 +185,23 @@ def load_lists(settings):
     }
 
 
-def load_split(info, lists, max_full_pairs):
-    """The lists' split: whole if all its pairs are to be scored, else their records."""
+def _num_pairs(info, split):
+    """Distinct texts x images of a split: int."""
+    items = candidate_lists.read_items(info, split)
+    texts = {candidate_lists.fold_text(item.text) for item in items} - {""}
+    return len(texts) * len(items)
+
+
+def load_split(info, lists, whole, with_patches=True):
+    """The lists' split, whole, or only the records that the lists name."""
+    needed = None
+    if not whole:
+        needed = {
+            image_id
+            for each in lists.values()
+            for one in each
+            for row in one["queries"]
+            for image_id in (row["query"], *row["candidates"])
+        }
     name = lists["itr"][0]["split"]
-    texts = {
-        candidate_lists.fold_text(item.text)
-        for item in candidate_lists.read_items(info, name)
-    } - {""}
-    if len(texts) * info.num_examples(name) <= max_full_pairs:
-        return retrieval.RetrievalSplit.load(info, name)
-    needed = {
-        image_id
-        for each in lists.values()
-        for one in each
-        for row in one["queries"]
-        for image_id in row["candidates"]
-    }
-    return retrieval.RetrievalSplit.load(info, name, needed)
-
-
-def _write(results, output_dir):
-    os.makedirs(output_dir, exist_ok=True)
-    path = os.path.join(output_dir, RESULTS_NAME)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    os.replace(f"{path}.tmp", path)
-    return path
-
-
-def format_table(results):
-    """The results as lines of text: ours beside chance, and the published figures."""
-    sampled, full = results["sampled"], results["full_gallery"]
-    lines = [f"{'':44}  Rank@1        Rank@5        Rank@10"]
-    for direction, title in _TITLES.items():
-        lines += _sampled_rows(title, sampled[direction])
-    total = sampled["sum_of_recalls"]
-    lines.append(f"SumR {total['mean']:.2f} +- {total['std']:.2f}")
-    lines.append(_pairs_row(results["pairs"]))
-    if "skipped" in full:
-        lines.append(f"Full gallery: skipped, {full['skipped']}")
-    else:
-        for direction, title in _TITLES.items():
-            title = f"{title}, full gallery"
-            lines += _gallery_rows(title, full[direction])
-        lines.append(
-            f"SumR {full['sum_of_recalls']:.2f} ({full['num_texts']} texts, "
-            f"{full['num_images']} images)"
-        )
-    lines.append(f"Theirs, on another data set ({PUBLISHED['source']}):")
-    lines += [_row(f"  {_TITLES[d]}", PUBLISHED[d]) for d in _TITLES]
-    lines.append(f"Score: {results['score']}. Recalls in percent; ties count against.")
-    return "\n".join(lines)
-
-
-def _row(title, recalls):
-    return f"{title:44}" + "".join(f"  {recalls[k]:<12.2f}" for k in _KEYS)
-
-
-def _sampled_rows(title, figures):
-    first = figures["lists"][0]
-    means = "".join(
-        f"  {figures[k]['mean']:.2f} +- {figures[k]['std']:.2f}".ljust(14)
-        for k in _KEYS
-    )
-    size = f"{first['num_queries']} x {first['num_candidates']}"
-    hashes = ", ".join(one["sha256"][:8] for one in figures["lists"])
-    return [
-        f"{f'{title}, {size}':44}{means}",
-        _row("  chance", figures["chance"]),
-        f"  lists {hashes}",
-    ]
-
-
-def _gallery_rows(title, figures):
-    title = f"{title}, {figures['num_queries']}"
-    return [_row(title, figures), _row("  chance", figures["chance"])]
-
-
-def _pairs_row(pairs):
-    if not pairs["num_pairs"]:
-        return "Pairs: none, the queries have but one text"
-    accuracy = pairs["pair_accuracy"]
-    shown = "no threshold" if accuracy is None else f"{accuracy:.4f} (chance 0.5)"
-    return (
-        f"{pairs['num_pairs']} pairs, half of them true: AUC {pairs['auc']:.4f}, "
-        f"accuracy {shown}"
-    )
+    return retrieval.RetrievalSplit.load(info, name, needed, with_patches)

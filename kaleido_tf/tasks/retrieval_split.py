@@ -1,6 +1,8 @@
 """A split in memory, as arrays that pairs of text and image are gathered from."""
 
 import dataclasses
+import functools
+import hashlib
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +11,7 @@ from kaleido_tf.data import candidate_lists, records
 
 _READ_BATCH = 256
 _STRINGS = candidate_lists.Item._fields
+_ARRAYS = {"patch_features": np.float16, "patch_locations": np.float32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +48,29 @@ class RetrievalSplit:
         return len(self.image_ids)
 
     @classmethod
-    def load(cls, info, split, image_ids=None):
+    def load(cls, info, split, image_ids=None, with_patches=True):
         """Reads a split.
 
         Args:
           info: `DatasetInfo`.
           split: name of the split.
           image_ids: keep only these (memory: N x P x F x 2 bytes); None keeps all.
+          with_patches: False leaves `patch_features` and `patch_locations` empty, for
+            scorers that bring their own features.
 
         Raises:
           ValueError: a damaged shard, or an id that the split doesn't have.
         """
         wanted = None if image_ids is None else set(image_ids)
         size = info.num_examples(split) if wanted is None else len(wanted)
-        shapes = info.shapes
+        shapes = info.shapes.arrays
         arrays = {
-            "patch_features": np.zeros(
-                (size, *shapes.arrays["patch_features"]), np.float16
-            ),
-            "patch_locations": np.zeros(
-                (size, *shapes.arrays["patch_locations"]), np.float32
-            ),
+            key: np.zeros((size, *shapes[key]) if with_patches else (size, 0), dtype)
+            for key, dtype in _ARRAYS.items()
         }
         columns = {key: [] for key in (*_STRINGS, "token_ids")}
         pairs, texts = [], set()
-        for batch in _read_batches(info, split):
+        for batch in _read_batches(info, split, with_patches):
             pairs += zip(batch["image_id"], batch["product_id"], strict=True)
             texts.update(candidate_lists.fold_text(text) for text in batch["text"])
             _keep(batch, wanted, columns, arrays)
@@ -98,6 +99,16 @@ class RetrievalSplit:
         """The texts without differences of case and white space: list of str."""
         return [candidate_lists.fold_text(text) for text in self.texts]
 
+    @functools.cached_property
+    def same_text(self):
+        """int64 [N]: for each record the first one whose text is the same pieces."""
+        return _first_equal((ids,) for ids in self.token_ids)
+
+    @functools.cached_property
+    def same_image(self):
+        """int64 [N]: for each record the first one whose patches are the same."""
+        return _first_equal(zip(self.patch_features, self.patch_locations, strict=True))
+
     def text_inputs(self, tokenizer, text_length):
         """The encoder's text inputs of all records.
 
@@ -117,15 +128,30 @@ class RetrievalSplit:
         return {key: value.numpy() for key, value in packed.items()}
 
 
-def _read_batches(info, split):
+def _first_equal(rows):
+    """int64 [N]: the place of the first tuple of arrays with the same bytes."""
+    first, places = {}, []
+    for place, arrays in enumerate(rows):
+        digest = hashlib.blake2b(digest_size=16)
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array))
+        places.append(first.setdefault(digest.digest(), place))
+    return np.array(places, np.int64)
+
+
+def _read_batches(info, split, with_patches):
     """Yields dicts of lists and arrays, `_READ_BATCH` records each."""
     shapes = info.shapes
 
     def decode(serialized):
         # Only these keys: the graph leaves out the decoding of the others.
         batch = records.decode_records(serialized, shapes)
-        kept = {key: batch[key] for key in (*_STRINGS, "token_ids", "patch_locations")}
-        return kept | {"patch_features": tf.cast(batch["patch_features"], tf.float16)}
+        kept = {key: batch[key] for key in (*_STRINGS, "token_ids")}
+        for key, dtype in _ARRAYS.items():
+            kept[key] = tf.cast(batch[key], dtype)
+            if not with_patches:
+                kept[key] = tf.zeros([tf.shape(serialized)[0], 0], dtype)
+        return kept
 
     paths = info.shard_paths(split)
     for path, shard in zip(paths, info.shards(split), strict=True):

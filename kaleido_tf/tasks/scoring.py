@@ -1,57 +1,99 @@
 """Ways to score pairs of text and image.
 
-A scorer is any object with `score(text_indices, image_indices) -> float [n]`, a `name`
-and a `threshold` (above it a pair is a match; None where scores have no such point).
-Indices are places in a `RetrievalSplit`, whose every record has a text and an image.
+A scorer is any object with `score(text_indices, image_indices) -> float [n]` (higher is
+a better match; what is ranked), `shown(scores)` (the same order as people read it: a
+probability of a match, where there is one), a `name` and a `threshold` (a score above
+it is a match; None where scores have no such point). Indices are places in a
+`RetrievalSplit`, whose every record has a text and an image.
 """
 
+import functools
 import time
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kaleido_tf.tasks.matcher_parts import EmbeddedSplit, MatcherParts
+
+SCORES = ("match", "cosine", "both")
+TRIM = 8  # lengths of texts are rounded up to a multiple: few shapes, little padding
+
+
+def probabilities(margins):
+    """Log-odds -> probabilities: float64.
+
+    softmax(itm_logits)[:, 1] = sigmoid(logit1 - logit0).
+    """
+    margins = np.asarray(margins, np.float64)
+    small = np.exp(-np.abs(margins))  # can't overflow
+    return np.where(margins >= 0, 1.0, small) / (1.0 + small)
+
+
+def trimmed(lengths):
+    """How many places a batch of texts with these lengths needs: int."""
+    return -(-int(np.max(lengths)) // TRIM) * TRIM
+
 
 class PairScorer:
-    """Probability of a match by the matching head, one forward pass a pair.
+    """The matching head's log-odds of a match: logit1 - logit0.
+
+    The probability's order, without the ties of probabilities that are rounded to 1.
+    Pairs go through the fusion layers sorted by the length of their texts, in batches
+    that are cut to their longest: what is cut off is padding, which nothing sees.
 
     Args:
-      matcher: model of `kaleido_tf.modeling.build_matcher`.
-      split: `RetrievalSplit`.
-      tokenizer: `Tokenizer` of the data set.
-      config: the model's `KaleidoConfig`.
+      embedded: `EmbeddedSplit`.
       batch_size: pairs a pass; the last batch is filled up.
     """
 
     name = "match"
-    threshold = 0.5
+    threshold = 0.0
+    shown = staticmethod(probabilities)
 
-    def __init__(self, matcher, split, tokenizer, config, batch_size=256):
-        self._inputs = _BatchInputs(split, tokenizer, config, batch_size)
+    def __init__(self, embedded, batch_size=256):
+        self._embedded, self._batch_size = embedded, batch_size
 
-        @tf.function(input_signature=[self._inputs.signature])
-        def margins(inputs):
-            logits = matcher(_model_inputs(inputs), training=False)["itm_logits"]
-            logits = tf.cast(logits, tf.float32)
+    @functools.cached_property
+    def _margins(self):
+        parts, patches = self._embedded.parts, self._embedded.patches
+        rows = self._batch_size
+        text = tf.TensorSpec([rows, None], tf.int32)
+        images = tf.TensorSpec([rows, *patches.shape[1:]], patches.dtype)
+
+        @tf.function(input_signature=[text, text, text, images])
+        def margins(word_ids, type_ids, mask, patches):
+            text = parts.embed_text(word_ids, type_ids)
+            logits = parts.logits(text, mask, patches)
             return logits[:, 1] - logits[:, 0]
 
-        self._margins = margins
+        return margins
 
     def score(self, text_indices, image_indices):
-        """Probabilities of class 1 of the pairs: float64 [n].
+        """Log-odds of the pairs: float64 [n]; raises ValueError where one is NaN."""
+        text_indices, image_indices = map(np.asarray, (text_indices, image_indices))
+        start, scores = time.time(), np.zeros(len(text_indices))
+        # The longest first, so that what doesn't fit into memory fails at once.
+        order = np.argsort(-self._embedded.lengths[text_indices], kind="stable")
+        for first in range(0, len(order), self._batch_size):
+            rows = order[first : first + self._batch_size]
+            filled = np.resize(rows, self._batch_size)
+            inputs = self._inputs(text_indices[filled], image_indices[filled])
+            scores[rows] = self._margins(*inputs).numpy()[: len(rows)]
+            _log_progress(first + len(rows), len(order), time.time() - start)
+        if np.isnan(scores).any():
+            raise ValueError(
+                f"Scores should be numbers. Received: {np.isnan(scores).sum()} NaN of "
+                f"{scores.size} (the model diverged, or its weights are damaged)"
+            )
+        return scores
 
-        softmax(itm_logits)[:, 1] = sigmoid(logit1 - logit0), taken in float64: in
-        float32 all pairs with a margin above 17 would tie at 1.
-        """
-        start, done, parts = time.time(), 0, [np.zeros(0)]
-        for batch, size in self._inputs.batches(text_indices, image_indices):
-            parts.append(self._margins(batch).numpy()[:size])
-            done += size
-            _log_progress(done, len(text_indices), time.time() - start)
-        margins = np.concatenate(parts)
-        # Written by exp(-|x|), which cannot overflow.
-        small = np.exp(-np.abs(margins))
-        return np.where(margins >= 0, 1.0, small) / (1.0 + small)
+    def _inputs(self, texts, images):
+        """Tensors of a batch, its texts cut to a multiple of `TRIM`."""
+        length = trimmed(self._embedded.lengths[texts])
+        keys = ("input_word_ids", "input_type_ids", "input_mask")
+        arrays = [self._embedded.texts[key][texts, :length] for key in keys]
+        return map(tf.convert_to_tensor, [*arrays, self._embedded.patches[images]])
 
 
 def _log_progress(done, total, seconds):
@@ -80,37 +122,10 @@ class VectorScorer:
     def __init__(self, text_vectors, image_vectors):
         self.text_vectors, self.image_vectors = text_vectors, image_vectors
 
-    @classmethod
-    def from_matcher(cls, matcher, split, tokenizer, config, batch_size=256):
-        """Computes the vectors of all records of a split; arguments as PairScorer's.
-
-        Raises:
-          ValueError: a model without these vectors.
-        """
-        if not config.contrastive_size:
-            raise ValueError(
-                "`contrastive_size` of the model should be above 0 for scores by "
-                "cosine. Received: 0 (use --score=match, or a model pre-trained with "
-                "the alignment before fusion)"
-            )
-        inputs = _BatchInputs(split, tokenizer, config, batch_size)
-
-        @tf.function(input_signature=[inputs.signature])
-        def vectors(batch):
-            # The graph leaves out the fusion layers, which these don't need.
-            outputs = matcher(_model_inputs(batch), training=False)
-            return [
-                tf.cast(outputs[key], tf.float32)
-                for key in ("text_vectors", "image_vectors")
-            ]
-
-        places = np.arange(len(split))
-        parts = [
-            [value.numpy()[:size] for value in vectors(batch)]
-            for batch, size in inputs.batches(places, places)
-        ]
-        texts, images = zip(*parts, strict=True)
-        return cls(np.concatenate(texts), np.concatenate(images))
+    @staticmethod
+    def shown(scores):
+        """Cosines as they are."""
+        return scores
 
     def score(self, text_indices, image_indices):
         """Cosines of the pairs: float32 [n]."""
@@ -126,47 +141,61 @@ class VectorScorer:
 
 
 class SumScorer:
-    """Sum of several scorers' scores.
+    """Log-odds of a match and cosine over temperature, added.
+
+    Both are logits of "this is the partner": the matching head's among pairs, the
+    alignment loss's among a batch. Their sum is shown as a probability; nothing
+    calibrates it, so it has no threshold.
 
     Args:
-      scorers: the scorers.
+      match: `PairScorer`, or a `MemoScorer` around one.
+      cosine: `VectorScorer`.
+      temperature: the model's `contrastive_temperature`.
     """
 
     threshold = None
+    shown = staticmethod(probabilities)
 
-    def __init__(self, scorers):
-        self.scorers = tuple(scorers)
-        self.name = " + ".join(scorer.name for scorer in self.scorers)
+    def __init__(self, match, cosine, temperature):
+        self._match, self._cosine = match, cosine
+        self._temperature = temperature
+        self.name = f"{match.name} + {cosine.name}"
 
     def score(self, text_indices, image_indices):
-        """Sums of the pairs: float [n]."""
-        return sum(s.score(text_indices, image_indices) for s in self.scorers)
+        """Sums of the pairs: float64 [n]."""
+        cosines = self._cosine.score(text_indices, image_indices)
+        return self._match.score(text_indices, image_indices) + (
+            cosines.astype(np.float64) / self._temperature
+        )
 
 
 class MemoScorer:
     """Another scorer, asked once for a pair: several lists of a small split overlap.
 
     Args:
-      scorer: the scorer; its name and threshold are taken over.
-      split: the `RetrievalSplit`; records with the same token ids share their text.
+      scorer: the scorer; its name, threshold and `shown` are taken over.
+      split: the `RetrievalSplit`. Records of the same text share it, and so do records
+        of the same image: they score the same to the last bit, and tie.
     """
 
     def __init__(self, scorer, split):
-        self.name, self.threshold = scorer.name, scorer.threshold
+        self.name, self.threshold, self.shown = (
+            scorer.name,
+            scorer.threshold,
+            scorer.shown,
+        )
         self.num_scored = 0
-        self._scorer, self._num_images = scorer, len(split)
-        first = {}
-        for place, ids in enumerate(split.token_ids):
-            first.setdefault(ids.tobytes(), place)
-        self._text = np.array([first[ids.tobytes()] for ids in split.token_ids])
+        self._scorer, self._split = scorer, split
         self._keys, self._scores = np.zeros(0, np.int64), np.zeros(0)
 
     def score(self, text_indices, image_indices):
         """Scores of the pairs: float64 [n]."""
-        keys = self._text[text_indices] * self._num_images + np.asarray(image_indices)
+        size = len(self._split)
+        keys = self._split.same_text[text_indices] * size
+        keys = keys + self._split.same_image[image_indices]
         new = np.setdiff1d(keys, self._keys)
         if new.size:
-            scores = self._scorer.score(*np.divmod(new, self._num_images))
+            scores = self._scorer.score(*np.divmod(new, size))
             self.num_scored += new.size
             keys_all = np.concatenate([self._keys, new])
             order = np.argsort(keys_all)
@@ -175,42 +204,31 @@ class MemoScorer:
         return self._scores[np.searchsorted(self._keys, keys)]
 
 
-class _BatchInputs:
-    """Model inputs of pairs by index, in batches of one constant shape."""
+def make_scorers(kind, matcher, split, tokenizer, config, batch_size):
+    """What ranks, and what searches first.
 
-    def __init__(self, split, tokenizer, config, batch_size):
-        self._split, self._batch_size = split, batch_size
-        self._text = split.text_inputs(tokenizer, config.text_length)
-        arrays = {**self._text, **self._image_arrays()}
-        self.signature = {
-            key: tf.TensorSpec((batch_size, *array.shape[1:]), array.dtype, name=key)
-            for key, array in arrays.items()
-        }
+    Args:
+      kind: one of `SCORES`.
+      matcher, config: model of `build_matcher` and its `KaleidoConfig`.
+      split: `RetrievalSplit`.
+      tokenizer: `Tokenizer` of the data set.
+      batch_size: pairs, or records, a pass.
 
-    def _image_arrays(self):
-        return {
-            "patch_features": self._split.patch_features,
-            "patch_locations": self._split.patch_locations,
-        }
-
-    def batches(self, text_indices, image_indices):
-        """Yields (dict of tensors, number of pairs that count)."""
-        text_indices, image_indices = (
-            np.asarray(text_indices),
-            np.asarray(image_indices),
-        )
-        for start in range(0, len(text_indices), self._batch_size):
-            stop = start + self._batch_size
-            texts, images = text_indices[start:stop], image_indices[start:stop]
-            size = len(texts)
-            if size < self._batch_size:
-                texts = np.resize(texts, self._batch_size)
-                images = np.resize(images, self._batch_size)
-            batch = {key: array[texts] for key, array in self._text.items()}
-            batch |= {k: array[images] for k, array in self._image_arrays().items()}
-            yield {k: tf.convert_to_tensor(v) for k, v in batch.items()}, size
-
-
-def _model_inputs(batch):
-    features = tf.cast(batch["patch_features"], tf.float32)
-    return {**batch, "patch_features": features}
+    Returns:
+      (scorer, first stage): the first stage is the `VectorScorer` of the model, None
+      where the model has no vectors.
+    """
+    if kind not in SCORES:
+        raise ValueError(f"`score` should be one of {SCORES}. Received: {kind!r}")
+    embedded = EmbeddedSplit(
+        MatcherParts(matcher, config), split, tokenizer, batch_size
+    )
+    cosine = None
+    if config.contrastive_size or kind != "match":
+        cosine = VectorScorer(*embedded.vectors)
+    if kind == "cosine":
+        return cosine, cosine
+    match = MemoScorer(PairScorer(embedded, batch_size), split)
+    if kind == "match":
+        return match, cosine
+    return SumScorer(match, cosine, config.contrastive_temperature), cosine

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import retrieval_baseline, text_ridge
+from benchmarks import retrieval_baseline, text_ridge, whole_image
 from data_prep import retrieval_lists
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data.dataset_info import DatasetInfo
@@ -228,7 +228,7 @@ def test_command_ranks_unseen_pairs(shop, monkeypatch, capsys):
     def fail(*_):
         raise AssertionError("the features should come from the cache")
 
-    monkeypatch.setattr(retrieval_baseline, "whole_image_features", fail)
+    monkeypatch.setattr(whole_image, "whole_image_features", fail)
     again = retrieval_baseline.run(shop | {"max_full_pairs": 24, "num_queries": 3})
     assert "max_full_pairs=24" in again["full_gallery"]["skipped"]
     assert again["sampled"]["itr"]["lists"][0]["num_queries"] == 3
@@ -240,10 +240,10 @@ def test_features_are_of_the_whole_picture(shop):
     backbone = backbone_lib.build_backbone("efficientnet_lite0", 32, "random")
     folder = shop["manifest"].rsplit("/", 1)[0]
     paths = {name: f"{folder}/{name}.png" for name in ("i3", "i11", "i20")}
-    features = retrieval_baseline.whole_image_features(paths, backbone, batch_size=2)
+    features = whole_image.whole_image_features(paths, backbone, batch_size=2)
     for row, path in zip(features, paths.values(), strict=True):
         picture = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-        canvas, _ = retrieval_baseline.patches.to_canvas(picture, 32)
+        canvas, _ = whole_image.patches.to_canvas(picture, 32)
         expected = backbone(canvas[None]).numpy()[0]
         np.testing.assert_allclose(row, expected, rtol=1e-3, atol=1e-4)
 

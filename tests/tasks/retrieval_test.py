@@ -98,61 +98,6 @@ def test_pairs_of_queries_with_one_text(tiny, split, lists):
     assert figures == {"num_pairs": 0, "auc": None, "pair_accuracy": None}
 
 
-def _gallery_by_hand(tiny, table):
-    """Ranks by the definition: dict direction -> list of ranks."""
-    texts = {"a b": 0, "c": 1, "d e f g h": 3, "a b c d": 4, "h": 5, "h g": 6}
-    right = {
-        "a b": {0, 7},
-        "c": {1, 2},
-        "d e f g h": {3},
-        "a b c d": {4},
-        "h": {5, 6},  # both views of p4, whose texts differ
-        "h g": {5, 6},
-    }
-    ranks = {"itr": [], "tir": []}
-    for text, place in texts.items():
-        best = max(table[place, i] for i in right[text])
-        wrong = [i for i in range(len(tiny.rows)) if i not in right[text]]
-        ranks["tir"].append(1 + sum(table[place, i] >= best for i in wrong))
-    for image in range(len(tiny.rows) - 1):  # the last has no text
-        good = [p for t, p in texts.items() if image in right[t]]
-        wrong = [p for p in texts.values() if p not in good]
-        best = max(table[p, image] for p in good)
-        ranks["itr"].append(1 + sum(table[p, image] >= best for p in wrong))
-    return ranks
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_full_gallery_equals_hand_count(tiny, split, seed):
-    table = tiny.random_table(levels=6, seed=seed)
-    result = retrieval.evaluate_full_gallery(tiny.TableScorer(table), split, 54)
-    ranks = _gallery_by_hand(tiny, table)
-    assert (result["num_texts"], result["num_images"]) == (6, 9)
-    total = 0.0
-    for direction, queries in (("itr", 8), ("tir", 6)):
-        assert result[direction]["num_queries"] == queries == len(ranks[direction])
-        for k in (1, 5, 10):
-            expected = 100 * np.mean(np.array(ranks[direction]) <= k)
-            assert result[direction][f"rank@{k}"] == pytest.approx(expected)
-            total += expected
-    assert result["sum_of_recalls"] == pytest.approx(total)
-    # Of 6 texts one is right for 6 images, two for the views of p4.
-    assert result["itr"]["chance"]["rank@1"] == pytest.approx(100 * (6 + 4) / 48)
-    assert result["tir"]["chance"]["rank@1"] == pytest.approx(100 * (4 * 2 + 2) / 54)
-
-
-def test_full_gallery_needs_a_small_and_whole_split(tiny, split, info):
-    scorer = tiny.TableScorer(tiny.random_table())
-    result = retrieval.evaluate_full_gallery(scorer, split, 53)
-    assert result["skipped"] == (
-        "6 texts x 9 images are 54 pairs, more than max_full_pairs=53"
-    )
-    assert not scorer.asked and "itr" not in result
-    part = retrieval.RetrievalSplit.load(info, "validation", ["i1"])
-    with pytest.raises(ValueError, match="all of its 9 records"):
-        retrieval.evaluate_full_gallery(scorer, part, 54)
-
-
 @pytest.mark.parametrize("direction", ["itr", "tir"])
 def test_top_ranked(tiny, split, lists, direction):
     table, one = tiny.random_table(), lists[direction][0]
@@ -170,3 +115,23 @@ def test_top_ranked(tiny, split, lists, direction):
             assert entry["image_id"] in row["candidates"]
             assert entry["text"] == tiny.rows[int(entry["image_id"][1:])][2]
             assert entry["right"] == (entry["image_id"] == row["positive"])
+
+
+def test_shown_scores_keep_the_order(tiny, split, lists):
+    scorer = tiny.TableScorer(tiny.random_table())
+    scorer.shown = lambda scores: scores / 2
+    one = lists["tir"][0]
+    plain = retrieval.top_ranked(tiny.TableScorer(scorer.table), split, one)
+    for shown, row in zip(retrieval.top_ranked(scorer, split, one), plain, strict=True):
+        assert shown["rank"] == row["rank"]
+        for entry, other in zip(shown["ranked"], row["ranked"], strict=True):
+            assert entry == {**other, "score": other["score"] / 2}
+
+
+def test_queries_without_partner_or_without_queries(tiny, split, lists):
+    scorer, one = tiny.TableScorer(tiny.random_table()), lists["itr"][0]
+    first = {**one["queries"][0], "positive": "i99"}
+    with pytest.raises(ValueError, match="none for i[0-9] .itr, seed 0"):
+        retrieval.evaluate_list(scorer, split, {**one, "queries": [first]})
+    with pytest.raises(ValueError, match="should have queries. Received: none"):
+        retrieval.evaluate_list(scorer, split, {**one, "queries": []})

@@ -1,0 +1,40 @@
+"""Captions as people write them, and as figures compare them.
+
+The model's vocabulary is lower case, without accents, and splits at every punctuation
+mark; whatever is compared to its captions goes the same way.
+"""
+
+import re
+import unicodedata
+
+_MARK = re.compile(r"([^\w\s])")
+_WORD = re.compile(r"\w+")
+
+
+def normalize(text):
+    """A text as the model's tokenizer sees it: str.
+
+    Lower case, accents off, every punctuation mark a word of its own, single spaces.
+    """
+    folded = unicodedata.normalize("NFD", text.lower())
+    folded = "".join(c for c in folded if unicodedata.category(c) != "Mn")
+    return " ".join(_MARK.sub(r" \1 ", folded.replace("_", " _ ")).split())
+
+
+def words_of(text):
+    """The words of a text, normalized and without punctuation: tuple of str."""
+    return tuple(_WORD.findall(normalize(text)))
+
+
+def readable(caption):
+    """A caption of the model's pieces, joined as it is usually written: str.
+
+    Marks follow their word, hyphens and apostrophes join two words, and a sentence
+    begins with a capital.
+    """
+    joined = re.sub(r"\s+([.,;:!?%)\]])", r"\1", caption.strip())
+    joined = re.sub(r"([(\[])\s+", r"\1", joined)
+    joined = re.sub(r"(?<=\w)\s*([-/'’&])\s*(?=\w)", r"\1", joined)
+    return re.sub(
+        r"(^|[.!?]\s+)(\w)", lambda found: found[1] + found[2].upper(), joined
+    )

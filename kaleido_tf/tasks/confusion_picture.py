@@ -1,0 +1,41 @@
+"""The confusion matrix of a classifier as a picture."""
+
+from matplotlib.figure import Figure
+
+_INCHES_A_CLASS = 0.28
+_MOST_NUMBERS = 15  # classes up to which every cell carries its count
+
+
+def draw(names, counts, title, path):
+    """Draws shares of each true class by predicted class; writes a PNG.
+
+    Args:
+      names: C names.
+      counts: int [C, C], rows the truth, columns the prediction.
+      title: str.
+      path: of the file.
+    """
+    side = 3.0 + _INCHES_A_CLASS * max(len(names), 6)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / totals.clip(min=1)
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    labels = [f"{n} ({t})" for n, t in zip(names, totals[:, 0], strict=True)]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), labels, fontsize=7)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true (records)")
+    axes.set_title(title, fontsize=9)
+    if len(names) <= _MOST_NUMBERS:
+        _write_counts(axes, counts, shares)
+    figure.colorbar(shown, ax=axes, shrink=0.6, label="share of the true class")
+    figure.savefig(path, dpi=110)
+
+
+def _write_counts(axes, counts, shares):
+    for row, column in zip(*counts.nonzero(), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        number = counts[row, column]
+        place = {"ha": "center", "va": "center", "fontsize": 6}
+        axes.text(column, row, number, color=colour, **place)
