@@ -11,7 +11,7 @@ import matplotlib.patches
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import shard_writer
+from data_prep import pictures, saliency, shard_writer
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS, level_offsets
 from kaleido_tf.data import patches
@@ -24,20 +24,25 @@ _TURNS = (90, 180, 270)
 _INCHES = 2.4  # side of one tile in the picture
 
 
-def lock(picture, patch_arm, canvas_size):
+def lock(picture, patch_arm, canvas_size, locker=None):
     """A picture on its canvas with its locked box there, as `ShardWriter` does it.
 
     Args:
       picture: uint8 [h, w, 3] RGB.
       patch_arm: key of `PATCH_ARMS`; only "kaleido+saliency" looks for the object.
       canvas_size: side of the canvas in pixels.
+      locker: `saliency.Locker`; OpenCV's by default.
 
     Returns:
       (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
       name of the method that found it).
     """
+    locker = locker or saliency.make_locker("opencv")
     canvas, box, method = shard_writer.place(
-        picture, patch_arm, lambda image: patches.to_canvas(image, canvas_size)
+        picture,
+        patch_arm,
+        lambda image: patches.to_canvas(image, canvas_size),
+        locker.lock,
     )
     return canvas, box, method or "whole"
 
@@ -129,28 +134,40 @@ def _draw_canvas(axes, canvas, box, title):
         spine.set_color("#bbbbbb")
 
 
-def show_patches(image, output, patch_arm, patch_size, canvas_size):
+def show_patches(
+    image,
+    output,
+    patch_arm,
+    patch_size,
+    canvas_size,
+    saliency_method="opencv",
+    saliency_weights=None,
+):
     """Writes the picture.
 
-    Args: as the flags of the same names (`--help`); `patch_arm` is `--patches`.
+    Args: as the flags of the same names (`--help`); `patch_arm` is `--patches`,
+      `saliency_method` is `--saliency`.
 
     Returns:
       (box float32 [4] in [0, 1] of the canvas, the method that found it).
 
     Raises:
-      ValueError: an image that can't be read, or an output that is no .png.
+      ValueError: an image that can't be read, an output that is no .png, or weights
+        that don't fit the method.
+      FileNotFoundError: no such weights.
     """
     if not output.lower().endswith(".png"):
         raise ValueError(f"`output` should end with .png. Received: {output!r}")
+    locker = saliency.make_locker(saliency_method, saliency_weights)
     try:
-        picture = shard_writer.read_picture(image)
+        picture = pictures.read_picture(image)
     except ValueError as error:
         raise ValueError(
             f"`image` should be a readable JPEG, PNG or WebP file. Received: {image}: "
             f"{error}"
         ) from error
     levels = PATCH_ARMS[patch_arm]
-    canvas, box, method = lock(picture, patch_arm, canvas_size)
+    canvas, box, method = lock(picture, patch_arm, canvas_size, locker)
     cut = patches.generate_patches(canvas[None], box[None], levels, patch_size)
     rows = tile_rows({key: value[0].numpy() for key, value in cut.items()}, levels)
     height, width = picture.shape[:2]
@@ -182,12 +199,23 @@ def flag_page():
         "Side that the picture is brought to first, pixels.",
         lower_bound=32,
     )
+    page.heading("Locked box")
+    page.enum(
+        "saliency",
+        "opencv",
+        list(saliency.METHODS),
+        "What finds the object, with kaleido+saliency; see data_prep.prepare.",
+    )
+    page.string(
+        "saliency_weights", None, "Its network: a folder (unet, saved_model) or file."
+    )
     return page
 
 
 def main(settings):
     """Draws with a dict of flags; prints where the box is."""
     settings["patch_arm"] = settings.pop("patches")
+    settings["saliency_method"] = settings.pop("saliency")
     box, method = show_patches(**settings)
     corners = ", ".join(f"{value:.3f}" for value in box)
     print(f"box (y1, x1, y2, x2 of the canvas) {corners}, found by: {method}")

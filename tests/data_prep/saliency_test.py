@@ -1,143 +1,245 @@
-"""The locked box: found on plain and cluttered backgrounds, whole where nothing is."""
+"""The methods that lock the box: their contracts, fall-back to the whole picture."""
 
-import cv2
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from data_prep import saliency
+from data_prep import saliency, saliency_masks, saliency_networks, saliency_opencv
+from kaleido_tf.data.locked_box import BoxRule
 
-
-def iou(box, truth):
-    """Of boxes y1, x1, y2, x2."""
-    top_left = np.maximum(box[:2], truth[:2])
-    bottom_right = np.minimum(box[2:], truth[2:])
-    common = np.prod(np.maximum(bottom_right - top_left, 0))
-    areas = [np.prod(np.array(b[2:]) - np.array(b[:2])) for b in (box, truth)]
-    return common / (sum(areas) - common)
+TRUTH = (20, 24, 60, 72)  # y1, x1, y2, x2 of a red object in 80 x 96 pixels
+SHAPE = (80, 96)
 
 
-def fraction(box, shape):
-    return np.array(box, np.float64) / np.array([*shape[:2], *shape[:2]])
+@pytest.fixture(scope="module")
+def picture(draw_picture):
+    return draw_picture(*SHAPE, TRUTH, colour=(220, 20, 20))
 
 
-def contains(box, truth):
-    return (box[:2] <= truth[:2] + 1e-3).all() and (box[2:] >= truth[2:] - 1e-3).all()
+@pytest.fixture(scope="module")
+def empty():
+    return np.full((*SHAPE, 3), 128, np.uint8)
 
 
-def clutter(height, width, seed=0):
-    """A background of many greyish shapes and noise: uint8 [height, width, 3]."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((height, width, 3), 128, np.uint8)
-    for _ in range(300):
-        centre = (int(rng.integers(width)), int(rng.integers(height)))
-        grey = int(rng.integers(50, 210))
-        cv2.circle(picture, centre, int(rng.integers(4, 14)), (grey, grey, grey), -1)
-    noise = rng.normal(0, 6, picture.shape)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
-
-
-BOXES = [
-    ((200, 160), (40, 30, 160, 120)),
-    ((150, 300), (20, 180, 110, 260)),  # a wide picture, larger than the working size
-    ((90, 60), (10, 12, 40, 40)),  # smaller than it
-]
-
-
-@pytest.mark.parametrize(("shape", "truth"), BOXES)
-@pytest.mark.parametrize("background", [255, 210, 20])
-def test_plain_background(draw_picture, shape, truth, background):
-    picture = draw_picture(*shape, truth, background=background)
-    box, method = saliency.lock_box(picture)
-    assert method == "plain"
+def check_locks(locker, picture, empty, name):
+    """A box on the object, tight but for the rule's margin; whole where nothing is."""
+    box, found_by = locker.lock(picture)
+    assert found_by == name
     assert box.dtype == np.float32
-    true_box = fraction(truth, shape)
-    assert contains(box, true_box)
-    assert iou(box, true_box) > 0.6  # it has a margin of 3 % of the picture's sides
-    without_margin = box + np.array([1, 1, -1, -1]) * saliency._MARGIN
-    assert iou(without_margin, true_box) > 0.85
+    true_box = np.array(TRUTH) / np.array([*SHAPE, *SHAPE])
+    inner = box + locker.rule.margin * np.array([1, 1, -1, -1])
+    np.testing.assert_allclose(inner, true_box, atol=0.02)
+    same_box, same_name, mask = locker.lock_with_mask(picture)
+    np.testing.assert_array_equal(same_box, box)
+    assert same_name == name
+    assert abs(mask.mean() - 40 * 48 / (80 * 96)) < 0.02
+    box, found_by = locker.lock(empty)
+    assert found_by == "whole" and box.tolist() == [0, 0, 1, 1]
 
 
-def test_plain_background_with_noise_and_a_gradient(draw_picture):
-    shape, truth = BOXES[0]
-    picture = draw_picture(*shape, truth).astype(np.float64)
-    picture += np.linspace(-6, 6, shape[1])[None, :, None]
-    picture += np.random.default_rng(0).normal(0, 2, picture.shape)
-    box, method = saliency.lock_box(np.clip(picture, 0, 255).astype(np.uint8))
-    assert method == "plain"
-    assert iou(box, fraction(truth, shape)) > 0.7
+def test_opencv_is_the_default_of_old(picture, empty):
+    locker = saliency.make_locker("opencv")
+    for image in (picture, empty):
+        box, name = locker.lock(image)
+        expected_box, expected_name = saliency_opencv.lock_box(image)
+        np.testing.assert_array_equal(box, expected_box)
+        assert name == expected_name
+    check_locks(locker, picture, empty, "plain")
+    assert locker.describe() == {"method": "opencv"}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_cluttered_background(seed):
-    shape, truth = (200, 160), (45, 40, 160, 115)
-    picture = clutter(*shape, seed)
-    picture[truth[0] : truth[2], truth[1] : truth[3]] = (200, 20, 40)
-    box, method = saliency.lock_box(picture)
-    assert method == "grabcut"
-    true_box = fraction(truth, shape)
-    assert contains(box, true_box)
-    assert iou(box, true_box) > 0.65
+def test_none_takes_every_picture_whole(picture):
+    locker = saliency.make_locker("none")
+    box, name = locker.lock(picture)
+    assert name == "none" and box.tolist() == [0, 0, 1, 1]
+    assert box.dtype == np.float32
+    assert locker.describe() == {"method": "none"}
+    assert locker.export("nowhere") is False
 
 
 @pytest.mark.parametrize(
-    "truth", [(0, 30, 150, 120), (70, 0, 180, 90), (120, 60, 200, 160)]
+    ("method", "weights", "error", "message"),
+    [
+        ("u-net", None, ValueError, "`method` should be one of"),
+        ("opencv", "some/file", ValueError, "should be left out"),
+        ("unet", None, ValueError, "should be the path"),
+        ("onnx", "", ValueError, "should be the path"),
+        ("unet", "missing", FileNotFoundError, "no trained U-Net"),
+        ("onnx", "missing.onnx", FileNotFoundError, "an .onnx file"),
+        ("saved_model", "missing", FileNotFoundError, "folder of a SavedModel"),
+    ],
 )
-def test_object_at_the_border(draw_picture, truth):
-    box, method = saliency.lock_box(draw_picture(200, 160, truth))
-    true_box = fraction(truth, (200, 160))
-    assert method == "plain"
-    assert contains(box, true_box)
-    assert iou(box, true_box) > 0.75
-    assert (box >= 0).all()
-    assert (box <= 1).all()
+def test_arguments_that_do_not_fit(method, weights, error, message):
+    with pytest.raises(error, match=message):
+        saliency.make_locker(method, weights)
 
 
-def test_object_along_more_than_a_third_of_the_frame(draw_picture):
-    """No background to tell it from: never a part of it, rather the whole picture."""
-    truth = (50, 0, 200, 140)
-    box, _ = saliency.lock_box(draw_picture(200, 160, truth))
-    assert contains(box, fraction(truth, (200, 160)))
+# ONNX: a network of one 1 x 1 convolution and a sigmoid, written byte by byte.
 
 
-def test_a_pair_is_one_product_and_specks_are_none(draw_picture):
-    picture = draw_picture(200, 200, (80, 20, 150, 80))
-    picture[90:150, 120:180] = (200, 30, 60)
-    picture[5:9, 5:9] = 0
-    box, _ = saliency.lock_box(picture)
-    truth = fraction((80, 20, 150, 180), picture.shape)
-    assert contains(box, truth)
-    assert iou(box, truth) > 0.75
+def field(number, value):
+    """One field of a protocol buffer: int, or bytes with their length."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
-@pytest.mark.parametrize("value", [0, 128, 255])
-@pytest.mark.parametrize("shape", [(64, 64), (8, 300), (9, 8)])
-def test_blank_picture_is_taken_whole(value, shape):
-    box, method = saliency.lock_box(np.full((*shape, 3), value, np.uint8))
-    assert method == "whole"
-    assert box.tolist() == [0, 0, 1, 1]
+def varint(value):
+    data = b""
+    while value > 127:
+        data += bytes([value & 127 | 128])
+        value >>= 7
+    return data + bytes([value])
 
 
-def test_object_that_fills_the_picture(draw_picture):
-    picture = draw_picture(100, 100, (1, 1, 99, 99))
-    box, _ = saliency.lock_box(picture)
-    assert iou(box, np.array([0, 0, 1, 1])) > 0.75
+def tensor(name, array):
+    dims = b"".join(field(1, side) for side in array.shape)
+    return dims + field(2, 1) + field(8, name) + field(9, array.astype("<f4").tobytes())
 
 
-def test_same_picture_same_box():
-    picture = clutter(120, 100)
-    picture[30:90, 30:70] = (20, 200, 60)
-    boxes = [saliency.lock_box(picture)[0].tolist() for _ in range(2)]
-    assert boxes[0] == boxes[1]
+def value_info(name, shape):
+    dims = b"".join(field(1, field(1, side)) for side in shape)
+    return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
 
 
-def test_mask_box():
-    mask = np.zeros((100, 200), bool)
-    mask[20:60, 50:110] = True
-    mask[80:84, 150:154] = True  # a speck, under a fifth of the largest part
-    expected = [0.2 - 0.03, 0.25 - 0.03, 0.6 + 0.03, 0.55 + 0.03]
-    np.testing.assert_allclose(saliency.mask_box(mask), expected, atol=1e-6)
-    assert saliency.mask_box(np.zeros((50, 50), bool)) is None
-    assert saliency.mask_box(np.ones((50, 50), bool)) is None
-    small = np.zeros((100, 100), bool)
-    small[50:55, 50:55] = True  # 0.25 % of the picture
-    assert saliency.mask_box(small) is None
+def node(kind, inputs, output):
+    names = b"".join(field(1, name) for name in inputs)
+    return names + field(2, output) + field(4, kind)
+
+
+def onnx_bytes(side, ends=("Sigmoid",)):
+    """Salient is what is red: sigmoid of 4 * (red - green) of the normalised pixels."""
+    kernel = np.array([4.0, -4.0, 0.0]).reshape(1, 3, 1, 1)
+    nodes = [node("Conv", ["x", "kernel", "bias"], "y0")]
+    nodes += [node(kind, [f"y{i}"], f"y{i + 1}") for i, kind in enumerate(ends)]
+    graph = b"".join(field(1, one) for one in nodes) + field(2, "graph")
+    graph += field(5, tensor("kernel", kernel)) + field(5, tensor("bias", -np.ones(1)))
+    graph += field(11, value_info("x", (1, 3, side, side)))
+    graph += field(12, value_info(f"y{len(ends)}", (1, 1, side, side)))
+    return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13))
+
+
+def test_onnx(picture, empty, tmp_path):
+    path = tmp_path / "red.onnx"
+    path.write_bytes(onnx_bytes(saliency_networks.ONNX_SIDE))
+    locker = saliency.make_locker("onnx", str(path))
+    check_locks(locker, picture, empty, "onnx")
+    description = json.loads(json.dumps(locker.describe()))
+    assert description["method"] == "onnx"
+    assert len(description["weights_sha256"]) == 64
+    assert locker.export(str(tmp_path / "out")) is False
+
+
+def test_broken_onnx(tmp_path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"this is no protocol buffer")
+    with pytest.raises(ValueError, match="ONNX network that OpenCV can read"):
+        saliency.make_locker("onnx", str(path))
+
+
+class FakeNet:
+    """Stands in for cv2.dnn.Net; keeps its input."""
+
+    def __init__(self, output):
+        self.output, self.input = output, None
+
+    def getUnconnectedOutLayersNames(self):  # noqa: N802
+        return ["first", "second"]
+
+    def setInput(self, array):  # noqa: N802
+        self.input = array
+
+    def forward(self, name):
+        assert name == "first"
+        return self.output
+
+
+def test_onnx_input_is_normalised_as_u2net_does_it():
+    net = FakeNet(np.full((1, 1, 5, 7), 0.25, np.float32))
+    pixels = np.zeros((6, 4, 3), np.float32)
+    pixels[2, 1] = (200, 100, 50)  # 200 is the picture's maximum
+    found = saliency_networks.onnx_predictor(net)(pixels)
+    assert found.shape == (5, 7) and (found == 0.25).all()
+    assert net.input.shape == (1, 3, 6, 4) and net.input.dtype == np.float32
+    expected = [(1.0 - 0.485) / 0.229, (0.5 - 0.456) / 0.224, (0.25 - 0.406) / 0.225]
+    np.testing.assert_allclose(net.input[0, :, 2, 1], expected, rtol=1e-5)
+    black = [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
+    np.testing.assert_allclose(net.input[0, :, 0, 0], black, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [3.0, -1.0, np.nan])
+def test_outputs_that_are_no_probabilities(value):
+    output = np.full((1, 1, 5, 7), value, np.float32)
+    predict = saliency_networks.onnx_predictor(FakeNet(output))
+    network = saliency_networks.Network(predict, (8, 8), "")
+    locker = saliency.NetworkLocker("onnx", network)
+    # Not a ValueError: it isn't the picture that is broken.
+    with pytest.raises(saliency_networks.UnfitNetworkError, match="from 0 to 1"):
+        locker.lock(np.zeros((9, 9, 3), np.uint8))
+
+
+def test_output_that_is_no_mask():
+    predict = saliency_networks.onnx_predictor(FakeNet(np.zeros((1, 10), np.float32)))
+    with pytest.raises(saliency_networks.UnfitNetworkError, match="should be a mask"):
+        predict(np.zeros((4, 4, 3), np.float32))
+
+
+class RedIsSalient(tf.Module):
+    """A SavedModel's content: what is red, with a variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = tf.Variable(0.1)
+
+    @tf.function
+    def __call__(self, pictures):
+        red = pictures[..., :1] - pictures[..., 1:2]
+        return {"mask": tf.sigmoid(self.gain * (red - 100.0))}
+
+
+def save_model(folder, shape):
+    model = RedIsSalient()
+    spec = tf.TensorSpec(shape, tf.float32, name="pictures")
+    signature = model.__call__.get_concrete_function(spec)
+    tf.saved_model.save(model, str(folder), signatures=signature)
+
+
+def test_saved_model(picture, empty, tmp_path):
+    save_model(tmp_path / "red", [None, 64, 72, 3])
+    locker = saliency.make_locker("saved_model", str(tmp_path / "red"))
+    check_locks(locker, picture, empty, "saved_model")
+    assert locker.describe()["method"] == "saved_model"
+    save_model(tmp_path / "free", [1, None, None, 3])
+    assert saliency.make_locker("saved_model", tmp_path / "free").network.size == (
+        320,
+        320,
+    )
+
+
+def test_saved_models_that_do_not_fit(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="should be a SavedModel"):
+        saliency.make_locker("saved_model", str(tmp_path / "empty"))
+    save_model(tmp_path / "pixels", [None, 8])
+    with pytest.raises(ValueError, match="one float32 input"):
+        saliency.make_locker("saved_model", str(tmp_path / "pixels"))
+
+
+def test_a_second_object_and_a_hole():
+    """What the networks' masks go through."""
+    probabilities = np.zeros((40, 40), np.float32)
+    probabilities[4:20, 4:16] = 1.0
+    probabilities[10:12, 8:10] = 0.0
+    probabilities[8:20, 24:34] = 0.6
+    probabilities[30:32, 30:32] = 1.0
+    network = saliency_networks.Network(lambda _: probabilities, (40, 40), "")
+    locker = saliency.NetworkLocker("onnx", network, BoxRule(margin=0.0))
+    box, name, mask = locker.lock_with_mask(np.zeros((40, 40, 3), np.uint8))
+    assert name == "onnx"
+    np.testing.assert_allclose(box * 40, [4, 4, 20, 34], atol=1e-5)
+    assert mask[10, 8] and not mask[30, 30]
+    assert mask.sum() == 16 * 12 + 12 * 10
+    assert saliency_masks.WHOLE == (0.0, 0.0, 1.0, 1.0)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import shard_writer, show_patches
+from data_prep import pictures, saliency, shard_writer, show_patches
 from kaleido_tf.config import FIXED_LEVELS, KALEIDO_LEVELS
 from kaleido_tf.data import patches
 
@@ -27,7 +27,8 @@ def test_box_is_the_one_of_the_records(picture, arm, tmp_path):
     writer = object.__new__(shard_writer.ShardWriter)
     writer.settings = types.SimpleNamespace(patch_arm=arm)
     writer._to_canvas = lambda image: patches.to_canvas(image, 128)
-    theirs = writer._load(types.SimpleNamespace(image_path=path))
+    writer._lock = saliency.make_locker("opencv").lock
+    theirs = writer._load(lambda: pictures.read_picture(path))
     np.testing.assert_array_equal(canvas, theirs[0])
     np.testing.assert_array_equal(box, theirs[1])
     assert method == (theirs[2] or "whole")
@@ -88,7 +89,8 @@ def test_command_draws_a_picture(picture, tmp_path, capsys, monkeypatch):
     path = tmp_path / "shirt.png"
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     output = tmp_path / "new" / "patches.png"
-    names = {"patches" if p == "patch_arm" else p for p in _parameters()}
+    flag_of = {"patch_arm": "patches", "saliency_method": "saliency"}
+    names = {flag_of.get(name, name) for name in _parameters()}
     assert set(_flag_names(show_patches, monkeypatch)) == names
     show_patches.main(
         {
@@ -97,6 +99,8 @@ def test_command_draws_a_picture(picture, tmp_path, capsys, monkeypatch):
             "patches": "kaleido+saliency",
             "patch_size": 24,
             "canvas_size": 64,
+            "saliency": "opencv",
+            "saliency_weights": None,
         }
     )
     drawn = cv2.imread(str(output)).astype(int)
@@ -104,6 +108,18 @@ def test_command_draws_a_picture(picture, tmp_path, capsys, monkeypatch):
     red = (abs(drawn - [60, 30, 200]).max(axis=2) < 12).mean()
     assert red > 0.15  # the rectangle, in the picture and in eight mosaics
     assert "found by: plain" in capsys.readouterr().out
+
+
+def test_box_by_another_method(picture, tmp_path):
+    canvas, box, method = show_patches.lock(
+        picture, "kaleido+saliency", 128, saliency.make_locker("none")
+    )
+    assert method == "none"
+    np.testing.assert_allclose(box, [0.25, 0, 0.75, 1])  # the picture on its canvas
+    with pytest.raises(ValueError, match="should be the path of the network"):
+        show_patches.show_patches(
+            *("x.png", str(tmp_path / "y.png"), "kaleido+saliency", 24, 64, "unet"),
+        )
 
 
 def _parameters():
