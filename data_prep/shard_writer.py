@@ -1,8 +1,6 @@
 """One output shard: read its pictures, lock boxes, compute features, write records.
 
-The unit of work of data preparation. A shard is written under a temporary name,
-renamed when whole, and has a receipt (JSON) beside it, by which a run that is started
-again knows what it need not do twice.
+The unit of work of data preparation; `receipts.py` says how a shard becomes a file.
 """
 
 import collections
@@ -12,16 +10,15 @@ import json
 import os
 from concurrent import futures
 
-import cv2
 import numpy as np
 import tensorflow as tf
 
-from data_prep import saliency
+from data_prep import networks, pictures, receipts, saliency
 from kaleido_tf.config import PATCH_ARMS
-from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import dataset_info, patches, records, tokenization
 
 _READERS = 4  # threads that decode pictures and lock boxes
+read_picture = pictures.read_picture  # its older name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +33,9 @@ class PrepareSettings:
       vocab_file: path of the vocab.txt.
       max_tokens: word pieces stored of a text; longer ones are cut and counted.
       images_per_batch: pictures whose patches go through the backbone together.
+      saliency, saliency_weights: see `saliency.make_locker`; only the arm
+        "kaleido+saliency" locks boxes.
+      alignments: folder of a trained captioner, for the aligned pairs, or None.
     """
 
     patch_arm: str
@@ -47,94 +47,27 @@ class PrepareSettings:
     vocab_file: str
     max_tokens: int
     images_per_batch: int
+    saliency: str = "opencv"
+    saliency_weights: str | None = None
+    alignments: str | None = None
 
-    def fingerprint(self, backbone):
+    @property
+    def locks_boxes(self):
+        return self.patch_arm == "kaleido+saliency"
+
+    def fingerprint(self, networks):
         """What a finished shard must have been made with, as a string.
 
         Args:
-          backbone: `Backbone.describe()`, by which weights count by their hash.
+          networks: `Networks.describe()`, by which weights count by their hash.
         """
         values = dataclasses.asdict(self)
         del values["images_per_batch"], values["backbone_weights"]
-        values["backbone"] = backbone
+        del values["saliency_weights"]
+        values |= networks
         values["vocab_file"] = dataset_info.file_sha256(self.vocab_file)
         values["schema_version"] = records.SCHEMA_VERSION
         return json.dumps(values, sort_keys=True)
-
-
-def read_picture(path):
-    """Decodes a JPEG, PNG or WebP file: uint8 [h, w, 3] RGB.
-
-    Raises:
-      ValueError: missing, empty, not a picture, truncated, or under 8 pixels.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ValueError(f"can't be read: {error.strerror}") from error
-    if not data.size:
-        raise ValueError("the file is empty")
-    _check_complete(data.tobytes())
-    picture = _decode(data)
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise ValueError("no JPEG, PNG or WebP picture that OpenCV can decode")
-    if min(picture.shape[:2]) < 8:
-        raise ValueError(f"{picture.shape[1]} x {picture.shape[0]} pixels: under 8 x 8")
-    return _to_rgb(picture)
-
-
-def _check_complete(data):
-    """Raises ValueError on a JPEG, PNG or WebP that stops before its end.
-
-    OpenCV fills what is missing with grey, and says so on stderr only.
-    """
-    if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
-        raise ValueError("the JPEG is truncated: it has no end mark")
-    if data.startswith(b"\x89PNG") and b"IEND" not in data:
-        raise ValueError("the PNG is truncated: it has no end chunk")
-    if data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        raise ValueError("the WebP is truncated: it is shorter than it says")
-
-
-def _jpeg_ends(data):
-    """Whether an end mark comes after the start of the JPEG's first scan.
-
-    A thumbnail in the header has an end mark of its own, and cameras write more after
-    the last one: neither the first nor the last bytes of the file tell.
-    """
-    position = 2
-    while data[position : position + 1] == b"\xff" and data[position + 1 :]:
-        marker = data[position + 1]
-        if marker == 0xDA:  # start of scan: no end mark's bytes occur in coded data
-            break
-        fill = marker == 0xFF
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        position += 1 if fill else 2 + length
-    return data.find(b"\xff\xd9", position) >= 0
-
-
-def _decode(data):
-    """Pixels of a picture's bytes as OpenCV gives them, or None."""
-    # A JPEG is turned as its EXIF says only with IMREAD_COLOR; others may have
-    # transparent pixels, which only IMREAD_UNCHANGED keeps.
-    is_jpeg = data[:2].tobytes() == b"\xff\xd8"
-    try:
-        return cv2.imdecode(data, cv2.IMREAD_COLOR if is_jpeg else cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # such as a header that claims more pixels than memory
-        return None
-
-
-def _to_rgb(picture):
-    if picture.dtype == np.uint16:
-        picture = (picture >> 8).astype(np.uint8)
-    if picture.ndim == 2:
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
-    if picture.shape[2] == 4:
-        # Transparent pixels are shown on white, as shops do.
-        alpha = picture[..., 3:].astype(np.float32) / 255
-        shown = picture[..., :3] * alpha + 255 * (1 - alpha)
-        picture = np.round(shown).astype(np.uint8)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 class ShardWriter:
@@ -147,15 +80,15 @@ class ShardWriter:
     def __init__(self, settings):
         self.settings = settings
         self.levels = PATCH_ARMS[settings.patch_arm]
-        self.backbone = backbone_lib.build_backbone(
-            settings.backbone, settings.patch_size, settings.backbone_weights
-        )
+        built = networks.build_networks(settings)
+        self.backbone, self.aligner = built.backbone, built.aligner
+        self._lock = built.locker and built.locker.lock
         self.tokenizer = tokenization.Tokenizer.from_file(settings.vocab_file)
         self.shapes = dataset_info.record_shapes(
             self.levels, self.backbone.feature_size
         )
         self.locations = patches.patch_locations(self.levels)
-        self._fingerprint = settings.fingerprint(self.backbone.describe())
+        self._fingerprint = settings.fingerprint(built.describe())
         rows, side = settings.images_per_batch, settings.canvas_size
         self._features = tf.function(
             self._batch_features,
@@ -179,20 +112,6 @@ class ShardWriter:
         )
         return {key: tf.cast(value, tf.float16) for key, value in vectors.items()}
 
-    def is_whole(self, path, products):
-        """The receipt of a shard that needn't be written again, or None."""
-        try:
-            with open(receipt_path(path), encoding="utf-8") as file:
-                receipt = json.load(file)
-            whole = (
-                receipt["fingerprint"] == self._fingerprint
-                and receipt["source_sha256"] == source_sha256(products)
-                and receipt["bytes"] == os.path.getsize(path)
-            )
-        except (OSError, ValueError, KeyError):
-            return None
-        return receipt if whole else None
-
     def write(self, path, products):
         """Writes one shard and its receipt, or finds it whole.
 
@@ -201,34 +120,21 @@ class ShardWriter:
           products: list of `sources.Product`.
 
         Returns:
-          The receipt: dict with file, num_examples, bytes, sha256, skipped (list of
-          dict), boxes (count by method), truncated_texts, fingerprint and
-          source_sha256, by which a later run knows whether it is still right.
+          The receipt (see `receipts.write`) with skipped (list of dict), boxes (count
+          by method), truncated_texts, and, with alignments, pairs and paired_texts.
         """
-        receipt = self.is_whole(path, products)
+        source = source_sha256(products)
+        receipt = receipts.find(path, self._fingerprint, source)
         if receipt is not None:
             return receipt
         stats = {"skipped": [], "boxes": {}, "truncated_texts": 0}
-        count = 0
-        temporary = f"{path}.tmp"
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for record in self._records(products, stats):
-                writer.write(records.encode_record(record, self.shapes))
-                count += 1
-        receipt = {
-            "file": os.path.basename(path),
-            "num_examples": count,
-            "bytes": os.path.getsize(temporary),
-            "sha256": dataset_info.file_sha256(temporary),
-            **stats,
-            "fingerprint": self._fingerprint,
-            "source_sha256": source_sha256(products),
-        }
-        os.replace(temporary, path)
-        with open(f"{receipt_path(path)}.tmp", "w", encoding="utf-8") as file:
-            json.dump(receipt, file)
-        os.replace(f"{receipt_path(path)}.tmp", receipt_path(path))
-        return receipt
+        if self.aligner:
+            stats |= {"pairs": 0, "paired_texts": 0}
+        serialized = (
+            records.encode_record(record, self.shapes)
+            for record in self._records(products, stats)
+        )
+        return receipts.write(path, serialized, stats, self._fingerprint, source)
 
     def _records(self, products, stats):
         size = self.settings.images_per_batch
@@ -255,51 +161,78 @@ class ShardWriter:
         """
         ahead = collections.deque()
         with futures.ThreadPoolExecutor(_READERS) as pool:
-            for product in products:
-                ahead.append((product, pool.submit(self._load, product)))
+            for product, read in pictures.pictures_of(products):
+                ahead.append((product, pool.submit(self._load, read)))
                 if len(ahead) > 3 * self.settings.images_per_batch:
                     yield ahead.popleft()
             yield from ahead
 
-    def _load(self, product):
+    def _load(self, read):
         """Reads and places one picture, see `place`; ValueError if it can't be read."""
-        picture = read_picture(product.image_path)
-        return place(picture, self.settings.patch_arm, self._to_canvas)
+        return place(read(), self.settings.patch_arm, self._to_canvas, self._lock)
 
     def _finish(self, pending, stats):
         """Features of up to a batch of pictures -> their records."""
         size = self.settings.images_per_batch
         filled = pending + [pending[-1]] * (size - len(pending))
-        vectors = self._features(
-            tf.constant(np.stack([canvas for _, canvas, _ in filled])),
-            tf.constant(np.stack([box for _, _, box in filled]), tf.float32),
-        )
+        canvases = np.stack([canvas for _, canvas, _ in filled])
+        boxes = np.stack([box for _, _, box in filled]).astype(np.float32)
+        vectors = self._features(tf.constant(canvases), tf.constant(boxes))
         vectors = {key: value.numpy() for key, value in vectors.items()}
-        token_ids = self.tokenizer.tokenize(tf.constant([p.text for p, *_ in pending]))
+        texts = [product.text for product, *_ in filled]
+        token_ids = self.tokenizer.tokenize(tf.constant(texts)).to_list()
+        cut = [ids[: self.settings.max_tokens] for ids in token_ids]
+        pairs = self._pairs(canvases, boxes, texts, cut)
         for i, (product, _, box) in enumerate(pending):
-            ids = token_ids[i].numpy().tolist()
-            if len(ids) > self.settings.max_tokens:
-                stats["truncated_texts"] += 1
+            stats["truncated_texts"] += len(token_ids[i]) > len(cut[i])
+            if self.aligner:
+                stats["pairs"] += len(pairs[i]["aligned_tokens"])
+                stats["paired_texts"] += bool(len(pairs[i]["aligned_tokens"]))
             yield {
                 "product_id": product.product_id,
                 "image_id": product.image_id,
                 "category": product.category,
                 "subcategory": product.subcategory,
                 "text": product.text,
-                "token_ids": ids[: self.settings.max_tokens],
+                "token_ids": cut[i],
                 "patch_locations": self.locations,
                 "box": box,
+                **pairs[i],
                 **{key: value[i] for key, value in vectors.items()},
             }
 
+    def _pairs(self, canvases, boxes, texts, token_ids):
+        """Aligned pairs of a batch (section 3.3): list of dict, empty without AAG."""
+        if not self.aligner:
+            return [{}] * len(texts)
+        found = self.aligner.align(
+            canvases, boxes, texts, token_ids, self.tokenizer, self.levels
+        )
+        keys = ("aligned_tokens", "aligned_patches", "aligned_scores")
+        return [dict(zip(keys, lists, strict=True)) for lists in found]
 
-def place(picture, patch_arm, to_canvas):
+
+def make_lock(settings):
+    """The function that locks the box of a picture as `settings` say.
+
+    Args:
+      settings: what has `saliency` and `saliency_weights`, see `PrepareSettings`.
+
+    Returns:
+      function(uint8 [h, w, 3]) -> (float32 [4] box, name of the method), for several
+      threads.
+    """
+    return saliency.make_locker(settings.saliency, settings.saliency_weights).lock
+
+
+def place(picture, patch_arm, to_canvas, lock=saliency.lock_box):
     """Brings a picture onto its canvas and locks its box there.
 
     Args:
       picture: uint8 [h, w, 3] RGB.
       patch_arm: key of `PATCH_ARMS`; only "kaleido+saliency" looks for the object.
       to_canvas: `patches.to_canvas` with its size, a function of the picture.
+      lock: function of the picture, see `make_lock`.
 
     Returns:
       (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
@@ -308,7 +241,7 @@ def place(picture, patch_arm, to_canvas):
     canvas, inside = (t.numpy() for t in to_canvas(picture))
     if patch_arm != "kaleido+saliency":
         return canvas, inside, None
-    box, method = saliency.lock_box(picture)
+    box, method = lock(picture)
     side = inside[2:] - inside[:2]
     return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
 
@@ -336,7 +269,3 @@ def _skipped_image(product, detail):
         "image": product.image_path,
         "detail": detail,
     }
-
-
-def receipt_path(shard_path):
-    return f"{shard_path}.receipt.json"

@@ -11,8 +11,17 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import prepare, shard_writer, sources
+from data_prep import (
+    pictures,
+    pipeline,
+    prepare,
+    receipts,
+    shard_plan,
+    shard_writer,
+    sources,
+)
 from kaleido_tf.config import KALEIDO_LEVELS
+from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import dataset_info, patches, records, tokenization
 from kaleido_tf.data.dataset_info import DatasetInfo
 
@@ -131,9 +140,9 @@ def test_features_are_those_of_the_patches(catalogue, tmp_path):
     prepare.prepare(str(catalogue), str(out), **SMALL)
     info = DatasetInfo.load(str(out))
     row = next(records.read_shard(info.shard_paths("validation")[0], info.shapes))
-    picture = shard_writer.read_picture(catalogue.parent / "v4.png")
+    picture = pictures.read_picture(catalogue.parent / "v4.png")
     canvas, _ = patches.to_canvas(picture, 48)
-    backbone = prepare.backbone_lib.build_backbone("efficientnet_lite0", 32, "random")
+    backbone = backbone_lib.build_backbone("efficientnet_lite0", 32, "random")
     features = patches.image_features(
         canvas[None], row["box"][None], KALEIDO_LEVELS, backbone, 40
     )
@@ -141,7 +150,7 @@ def test_features_are_those_of_the_patches(catalogue, tmp_path):
         np.testing.assert_allclose(row[key], value[0], rtol=0.01, atol=0.01)
 
 
-def test_what_cannot_be_used_is_listed(catalogue, tmp_path):
+def test_what_cannot_be_used_is_listed(catalogue, tmp_path, mean_colour):
     folder = catalogue.parent
     jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3)))[
         1
@@ -206,7 +215,7 @@ def test_what_cannot_be_used_is_listed(catalogue, tmp_path):
 
 def test_too_many_bad_lines_end_it_before_the_work(catalogue, tmp_path, monkeypatch):
     catalogue.write_text(catalogue.read_text() + "{not JSON\n")
-    monkeypatch.setattr(prepare, "write_shards", None)  # isn't reached
+    monkeypatch.setattr(pipeline, "write_shards", None)  # isn't reached
     out = tmp_path / "data"
     settings = {**SMALL, "max_bad_fraction": 0.1}
     with pytest.raises(
@@ -216,7 +225,7 @@ def test_too_many_bad_lines_end_it_before_the_work(catalogue, tmp_path, monkeypa
     assert [row["line"] for row in lines_of(out / "skipped.jsonl")] == [9]
 
 
-def test_started_again_after_a_stop(catalogue, tmp_path, monkeypatch):
+def test_started_again_after_a_stop(catalogue, tmp_path, mean_colour, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "data"
     prepare.prepare(str(catalogue), str(whole), **SMALL)
     expected = stored(whole)
@@ -249,7 +258,7 @@ def test_started_again_after_a_stop(catalogue, tmp_path, monkeypatch):
 
 
 def test_only_what_is_missing_or_changed_is_rewritten(
-    catalogue, tmp_path, vocab_file, monkeypatch
+    catalogue, tmp_path, vocab_file, mean_colour, monkeypatch
 ):
     out = tmp_path / "data"
     first_info = prepare.prepare(str(catalogue), str(out), **SMALL)
@@ -264,7 +273,7 @@ def test_only_what_is_missing_or_changed_is_rewritten(
     # Deleted, cut, without a receipt; a stale temporary file doesn't disturb.
     (out / names[0]).unlink()
     (out / names[1]).write_bytes(first[names[1]][0][:-5])
-    pathlib.Path(shard_writer.receipt_path(str(out / names[2]))).unlink()
+    pathlib.Path(receipts.receipt_path(str(out / names[2]))).unlink()
     (out / f"{names[0]}.tmp").write_bytes(b"stale")
     info, written = again()
     assert written == set(names[:3])
@@ -291,7 +300,7 @@ def test_only_what_is_missing_or_changed_is_rewritten(
     )
     assert row["token_ids"].max() < 11
     # While shards are replaced the old description of them is gone.
-    monkeypatch.setattr(prepare, "write_shards", lambda *_: 1 / 0)
+    monkeypatch.setattr(pipeline, "write_shards", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare.prepare(str(catalogue), str(out), **SMALL)
     with pytest.raises(FileNotFoundError, match="not a finished data set"):
@@ -326,7 +335,7 @@ def test_backbone_that_cannot_be_had(catalogue, tmp_path, monkeypatch):
     def build(*_):
         raise RuntimeError("no such weights (connect to the internet)")
 
-    monkeypatch.setattr(prepare.backbone_lib, "build_backbone", build)
+    monkeypatch.setattr(backbone_lib, "build_backbone", build)
     with pytest.raises(OSError, match="connect to the internet"):
         prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
 
@@ -338,15 +347,15 @@ def test_planning_shards(tmp_path):
         )
         for n in range(12)
     ]
-    plan = prepare.plan_shards(products, "train", 4, "out")
+    plan = shard_plan.plan_shards(products, "train", 4, "out")
     names = [pathlib.Path(path).name for path, _ in plan]
     assert names == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
     assert [len(part) for _, part in plan] == [4, 4, 3]
     dealt = [product.image_id for _, part in plan for product in part]
     assert sorted(dealt) == sorted(f"i{n}" for n in range(1, 12))
     assert dealt != [f"i{n}" for n in range(1, 12)]  # views of a product part company
-    assert plan == prepare.plan_shards(products, "train", 4, "out")
-    assert plan != prepare.plan_shards(products, "train", 4, "out", seed=1)
+    assert plan == shard_plan.plan_shards(products, "train", 4, "out")
+    assert plan != shard_plan.plan_shards(products, "train", 4, "out", seed=1)
 
 
 # --- Command line ---------------------------------------------------------------------

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import shard_writer
+from data_prep import pictures
 
 
 def encoded(picture, ending, **kwargs):
@@ -22,12 +22,12 @@ def picture():
 def test_reading_pictures(picture, tmp_path, ending):
     path = tmp_path / f"a{ending}"
     path.write_bytes(encoded(picture, ending))
-    found = shard_writer.read_picture(path)
+    found = pictures.read_picture(path)
     assert (found.dtype, found.shape) == (np.uint8, (40, 24, 3))
     assert np.abs(found.astype(int) - picture).mean() < (1 if ending == ".png" else 4)
     path.write_bytes(encoded(picture, ending)[:-30])
     with pytest.raises(ValueError, match="is truncated"):
-        shard_writer.read_picture(path)
+        pictures.read_picture(path)
 
 
 def with_segment(jpeg, marker, content):
@@ -42,16 +42,16 @@ def test_end_of_a_jpeg(picture, tmp_path):
     # A thumbnail in the header has an end mark too: it isn't the picture's.
     thumbnail = with_segment(jpeg, b"\xe1", b"Exif\0\0" + jpeg)
     path.write_bytes(thumbnail)
-    assert shard_writer.read_picture(path).shape == (40, 24, 3)
+    assert pictures.read_picture(path).shape == (40, 24, 3)
     path.write_bytes(thumbnail[:-30])
     with pytest.raises(ValueError, match="the JPEG is truncated"):
-        shard_writer.read_picture(path)
+        pictures.read_picture(path)
     # Cameras write more behind the picture.
     path.write_bytes(jpeg + b"\0" * 5000)
-    assert shard_writer.read_picture(path).shape == (40, 24, 3)
+    assert pictures.read_picture(path).shape == (40, 24, 3)
     path.write_bytes(jpeg[:100])  # within the header
     with pytest.raises(ValueError, match="the JPEG is truncated"):
-        shard_writer.read_picture(path)
+        pictures.read_picture(path)
 
 
 def test_a_jpeg_is_turned_as_its_exif_says(picture, tmp_path):
@@ -60,7 +60,7 @@ def test_a_jpeg_is_turned_as_its_exif_says(picture, tmp_path):
     exif = b"Exif\0\0" + tiff + b"\0\0\0\0"
     path = tmp_path / "turned.jpg"
     path.write_bytes(with_segment(encoded(picture, ".jpg"), b"\xe1", exif))
-    found = shard_writer.read_picture(path)
+    found = pictures.read_picture(path)
     assert found.shape == (24, 40, 3)
     assert np.abs(found.astype(int) - np.rot90(picture, -1)).mean() < 4
 
@@ -70,16 +70,16 @@ def test_grey_deep_and_transparent_pictures(picture, tmp_path):
     grey = picture[..., 0]
     path.write_bytes(cv2.imencode(".png", grey)[1].tobytes())
     np.testing.assert_array_equal(
-        shard_writer.read_picture(path), np.repeat(grey[..., None], 3, axis=2)
+        pictures.read_picture(path), np.repeat(grey[..., None], 3, axis=2)
     )
     path.write_bytes(encoded(picture.astype(np.uint16) * 257, ".png"))
-    np.testing.assert_array_equal(shard_writer.read_picture(path), picture)
+    np.testing.assert_array_equal(pictures.read_picture(path), picture)
     alpha = np.zeros(picture.shape[:2], np.uint8)
     alpha[10:30] = 255
     alpha[30:] = 51  # a fifth
     seen = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     path.write_bytes(cv2.imencode(".png", np.dstack([seen, alpha]))[1].tobytes())
-    found = shard_writer.read_picture(path)
+    found = pictures.read_picture(path)
     assert (found[:10] == 255).all()
     np.testing.assert_array_equal(found[10:30], picture[10:30])
     np.testing.assert_allclose(found[30:], picture[30:] / 5 + 204, atol=1)
@@ -89,14 +89,14 @@ def test_pictures_that_cannot_be_used(picture, tmp_path):
     small = tmp_path / "small.png"
     small.write_bytes(encoded(picture[:5], ".png"))
     with pytest.raises(ValueError, match="24 x 5 pixels: under 8 x 8"):
-        shard_writer.read_picture(small)
+        pictures.read_picture(small)
     with pytest.raises(ValueError, match="can't be read: Is a directory"):
-        shard_writer.read_picture(tmp_path)
+        pictures.read_picture(tmp_path)
     with pytest.raises(ValueError, match="null"):
-        shard_writer.read_picture("a\0b.png")
+        pictures.read_picture("a\0b.png")
     # A header that claims 2 ** 31 pixels a side (OpenCV raises an error of its own).
     png = bytearray(encoded(picture, ".png"))
     png[16:24] = b"\x7f\xff\xff\xff" * 2
     small.write_bytes(bytes(png))
     with pytest.raises(ValueError, match="that OpenCV can decode"):
-        shard_writer.read_picture(small)
+        pictures.read_picture(small)
