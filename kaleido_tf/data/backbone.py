@@ -17,9 +17,14 @@ import tf_keras
 from kaleido_tf.data import efficientnet_lite
 
 FEATURE_SIZES = {"efficientnet_lite0": 1280, "resnet50": 2048}
+# Numbers in each cell of `Backbone.grid`.
+GRID_SIZES = {"efficientnet_lite0": efficientnet_lite.GRID_CHANNELS, "resnet50": 1024}
+GRID_STRIDE = 16  # pixels a cell of the grid is apart from the next
 COMPUTE_DTYPES = ("float32", "bfloat16")
 MIN_PATCH_SIZE = 32  # Both networks halve the picture five times.
 MAX_PATCH_SIZE = 512
+
+_RESNET50_GRID_LAYER = "conv4_block6_out"
 
 _RANDOM_SEED = 20210310
 _RANDOM_ID = f"random:{_RANDOM_SEED}"
@@ -73,6 +78,23 @@ class Backbone(tf.Module):
         Raises:
             ValueError: when dtype or shape is another one.
         """
+        return self._network(self._checked(patches))  # [N, S, S, 3] -> [N, F]
+
+    def grid(self, images):
+        """Features before pooling, on a grid with a cell every 16 pixels.
+
+        Args:
+            images: as for `__call__`; 16 divides their side.
+
+        Returns:
+            float32 [N, S/16, S/16, C], C of `GRID_SIZES`. A cell stands for its own
+            16 x 16 pixels: what the gradient says it looks at is centred 2 pixels off
+            (EfficientNet-Lite0, of 224), though it reaches far beyond them.
+        """
+        return self._network.grid(self._checked(images))
+
+    def _checked(self, patches):
+        """The argument of `__call__` as float32; ValueError if it is no such batch."""
         patches = tf.convert_to_tensor(patches)
         side = max(self.patch_size, patches.shape[1] or 0) if patches.ndim == 4 else 0
         shape = (None, side or self.patch_size, side or self.patch_size, 3)
@@ -83,8 +105,7 @@ class Backbone(tf.Module):
                 f"Received: {patches.dtype.name} {patches.shape} (resize the patches, "
                 "or build the backbone with their `patch_size`)"
             )
-        pixels = tf.ensure_shape(tf.cast(patches, tf.float32), shape)
-        return self._network(pixels)  # [N, S, S, 3] -> [N, F]
+        return tf.ensure_shape(tf.cast(patches, tf.float32), shape)
 
     def features(self, patches):
         """The same as calling the backbone."""
@@ -175,6 +196,11 @@ class _ResNet50(tf.Module):
         # Keras's "caffe" preprocessing: RGB -> BGR, means taken off, no scaling.
         x = pixels[..., ::-1] - tf.constant(_CAFFE_MEAN_BGR)
         return self._model(x, training=False)
+
+    def grid(self, pixels):
+        inner = self._model.get_layer(_RESNET50_GRID_LAYER)
+        part = tf_keras.Model(self._model.input, inner.output)
+        return part(pixels[..., ::-1] - tf.constant(_CAFFE_MEAN_BGR), training=False)
 
 
 def _build_resnet50(patch_size, weights, compute_dtype):

@@ -22,6 +22,10 @@ BATCH_NORM_EPSILON = 1e-3
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# The last block with a stride of 16 in all, and its channels.
+_GRID_BLOCK = 10
+GRID_CHANNELS = 112
+
 # With a lower compute dtype the stem and these first blocks stay float32: they hold
 # most of the rounding error (mostly of flat, nearly blank patches).
 _FLOAT32_BLOCKS = 3
@@ -166,6 +170,15 @@ class EfficientNetLite0(tf.Module):
 
     def __call__(self, pixels):
         """Pixels float32 [N, S, S, 3], RGB in 0..255, -> float32 [N, 1280]."""
+        # [N, S/32, S/32, 1280] -> [N, 1280]
+        return tf.reduce_mean(self._run(pixels), axis=(1, 2))
+
+    def grid(self, pixels):
+        """Pixels as above -> float32 [N, S/16, S/16, 112], before any pooling."""
+        return self._run(pixels, _GRID_BLOCK)
+
+    def _run(self, pixels, last_block=None):
+        """The convolutions, all of them or up to the end of a block."""
         mean = tf.constant(_IMAGENET_MEAN) * 255.0
         std = tf.constant(_IMAGENET_STD) * 255.0
         x = (pixels - mean) / std
@@ -173,14 +186,15 @@ class EfficientNetLite0(tf.Module):
         for conv, kernel, bias in zip(
             self._convs, self._kernels, self._biases, strict=True
         ):
+            if last_block is not None and conv.block > last_block:
+                break
             x = tf.cast(x, kernel.dtype)
             shortcut = x if conv.enters_block else shortcut
             # bias_add, not +: TensorFlow fuses it with the convolution and ReLU6.
             x = tf.nn.bias_add(_convolve(conv, x, kernel), bias)
             x = tf.nn.relu6(x) if conv.relu6 else x
             x = x + shortcut if conv.adds_input else x
-        # [N, S/32, S/32, 1280] -> [N, 1280]
-        return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
+        return tf.cast(x, tf.float32)
 
 
 def _convolve(conv, x, kernel):

@@ -1,0 +1,226 @@
+"""Tests of the alignment generator on hand-made heat maps, and through a captioner."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tf_keras
+
+from data_prep import alignment, captioner, sat_grids, sat_model, sat_words
+from data_prep.alignment import Description
+from kaleido_tf.config import KALEIDO_LEVELS
+from kaleido_tf.data import patches, tokenization
+
+FINE = KALEIDO_LEVELS[2:]
+
+
+def _map(*cells, grid=6):
+    """Attention that is shared evenly by some cells (row, column)."""
+    values = np.zeros((grid, grid), np.float32)
+    for row, column in cells:
+        values[row, column] += 1 / len(cells)
+    return values.ravel()
+
+
+# --- Words ----------------------------------------------------------------------------
+
+
+def test_words_of_pieces(tokenizer, vocabulary):
+    pieces = ["un", "##button", "##ed", "navy", "cafe", "-", "##s", "[UNK]", "!"]
+    ids = [vocabulary.index(piece) for piece in pieces]
+    assert alignment.words_of_pieces(ids, tokenizer) == [
+        ("unbuttoned", 0),
+        ("navy", 3),
+        ("cafe", 4),
+        ("-s", 5),
+        ("[UNK]", 7),
+        ("!", 8),
+    ]
+    # A text that was cut never starts inside a word, but nothing breaks if it does.
+    assert alignment.words_of_pieces(ids[1:3], tokenizer) == [("##buttoned", 0)]
+
+
+@pytest.mark.parametrize(
+    "word, named",
+    [
+        ("pocket", True),
+        ("café", True),
+        ("3d", False),
+        ("t2k", True),
+        ("with", False),
+        ("a", False),
+        ("x", False),
+        ("90", False),
+        (".", False),
+        ("[UNK]", False),
+    ],
+)
+def test_which_words_are_aligned(word, named):
+    assert alignment.is_named(word) == named
+
+
+def test_stop_words_can_be_others():
+    assert alignment.is_named("mit") and not alignment.is_named("mit", {"mit"})
+    said, written = ["mit", "with"], ["with", "mit"]
+    assert alignment.shared_words(said, written) == [(1, 0)]
+    assert alignment.shared_words(said, written, {"mit"}) == [(0, 1)]
+
+
+def test_shared_words_follow_the_phrase():
+    said = ["white", "coat", ".", "black", "buttons", ",", "white", "collar"]
+    written = ["black", "coat", ",", "white", "collar", "and", "white", "cuffs"]
+    found = {place: i for place, i in alignment.shared_words(said, written)}
+    assert found == {0: 3, 1: 1, 3: 6, 4: 7, 6: 6}
+    assert alignment.shared_words([], written) == []
+
+
+# --- Heat maps and patches ------------------------------------------------------------
+
+
+def test_patch_masses_of_whole_and_halved_cells():
+    attention = np.stack([_map((0, 0), (5, 5)), np.full(36, 1 / 36)])
+    rectangles = np.array([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0, 0, 1 / 12, 1 / 6]])
+    masses = alignment.patch_masses(attention, rectangles)
+    np.testing.assert_allclose(masses[0], [1, 0.5, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(masses[1], [1, 0.25, 1 / 72], rtol=1e-5)
+
+
+def test_patch_masses_add_up_over_levels():
+    rng = np.random.default_rng(0)
+    attention = rng.dirichlet(np.ones(196), 4).astype(np.float32)
+    masses = alignment.patch_masses(attention, patches.patch_rectangles(KALEIDO_LEVELS))
+    assert masses.shape == (4, 55)
+    start = 0
+    for level in KALEIDO_LEVELS:  # 14 cells divide by neither 3, 4 nor 5
+        part = masses[:, start : start + level.num_patches]
+        np.testing.assert_allclose(part.sum(axis=1), 1.0, rtol=1e-6)
+        start += level.num_patches
+
+
+def test_best_patches():
+    attention = np.stack([_map((0, 5)), _map((5, 0), (5, 1), (0, 3))])
+    masses = alignment.patch_masses(attention, patches.patch_rectangles(KALEIDO_LEVELS))
+    first, second = alignment.best_patches(masses, KALEIDO_LEVELS)
+    # Upper right: patch 0; 1 + 1; 5 + 2; 14 + 3; 30 + 4.
+    assert [patch for patch, _ in first] == [0, 2, 7, 17, 34]
+    np.testing.assert_allclose([mass for _, mass in first], 1.0, rtol=1e-6)
+    # Lower left: 1 + 2; 5 + 6; 14 + 12; at level 5 each patch takes 1.2 cells.
+    assert [patch for patch, _ in second] == [0, 3, 11, 26, 50]
+    np.testing.assert_allclose(
+        [mass for _, mass in second], [1, 2 / 3, 2 / 3, 0.5, 0.4], rtol=1e-5
+    )
+
+
+def test_best_patches_above_a_threshold():
+    nearly_even = np.full(36, 1 / 36) + 0.01 * (_map((0, 0)) - 1 / 36)
+    attention = np.stack([nearly_even, _map((2, 2))])
+    masses = alignment.patch_masses(attention, patches.patch_rectangles(FINE))
+    low, high = alignment.best_patches(masses, FINE, min_lift=2.0)
+    assert low == []
+    assert [patch for patch, _ in high] == [4, 9 + 5, 25 + 12]
+    masses = alignment.patch_masses(attention, patches.patch_rectangles(KALEIDO_LEVELS))
+    low, _ = alignment.best_patches(masses, KALEIDO_LEVELS, min_lift=2.0)
+    assert low == [(0, pytest.approx(1.0))]  # all of the image always counts
+
+
+def test_pairs_of_one_image(tokenizer, vocabulary):
+    description = Description(
+        words=["red", "shirt", "with", "unbuttoned", "collar"],
+        attention=np.stack(
+            [_map((r, c)) for r, c in [(0, 0), (2, 2), (1, 1), (5, 5), (0, 5)]]
+        ),
+        gates=np.ones(5, np.float32),
+    )
+    pieces = ["un", "##button", "##ed", "navy", "shirt", "!", "collar"]
+    ids = [vocabulary.index(piece) for piece in pieces]
+    tokens, aligned, scores = alignment.pairs_of(
+        description, ids, tokenizer, FINE, 1.0, alignment.STOP_WORDS
+    )
+    assert tokens == [0, 0, 0, 4, 4, 4, 6, 6, 6]
+    assert aligned == [8, 24, 49, 4, 14, 37, 2, 12, 29]
+    assert scores == pytest.approx([1, 1, 1, 1, 1, 0.36, 1, 1, 1], rel=1e-5)
+    assert all(type(value) is int for value in tokens + aligned)
+    empty = dataclasses.replace(description, words=["x"] * 5)
+    assert alignment.pairs_of(empty, ids, tokenizer, FINE, 1.0, ()) == ([], [], [])
+
+
+# --- Through a captioner --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A captioner that was not trained, but is biased towards some words."""
+    folder = tmp_path_factory.mktemp("sat")
+    table = sat_words.WordTable(
+        [*sat_model.SPECIAL_WORDS, "navy", "shirt", ".", "unbuttoned"]
+    )
+    config = sat_model.SatConfig(
+        num_words=len(table),
+        annotation_size=8,
+        attention_size=6,
+        hidden_size=8,
+        embedding_size=4,
+        max_words=7,
+    )
+    tf_keras.utils.set_random_seed(2)
+    model = sat_model.ShowAttendTell(config)
+    model.to_words.bias.assign([0, 0, -9, 0, 1, 1, -9, 1])
+    extractor = sat_grids.GridExtractor()
+    values = {
+        "model": dataclasses.asdict(config),
+        "placing": sat_grids.Placer(canvas_size=96).describe(),
+        "backbone": extractor.backbone.describe(),
+    }
+    (folder / captioner.CONFIG_NAME).write_text(json.dumps(values))
+    table.save(folder / captioner.WORDS_NAME)
+    model.save(folder / captioner.WEIGHTS_NAME)
+    return folder
+
+
+def test_aligner(folder, tokenizer, vocabulary):
+    aligner = alignment.Aligner(folder, min_lift=0.0)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
+    boxes = np.array([[0, 0, 1, 1], [0.2, 0.1, 0.9, 0.7]], np.float32)
+    texts = ["navy shirt, unbuttoned collar", "dress"]
+    ids = [
+        [vocabulary.index(p) for p in pieces.split()]
+        for pieces in ("navy shirt un ##button ##ed collar", "dress")
+    ]
+    found = aligner.align(images, boxes, texts, ids, tokenizer, KALEIDO_LEVELS)
+    said = aligner.describe(images, boxes)
+    assert len(found) == 2 and found[1] == ([], [], [])
+    tokens, aligned, scores = found[0]
+    first_piece = {"navy": 0, "shirt": 1, "unbuttoned": 2}
+    expected = {first_piece[w] for w in said[0].words if w in first_piece}
+    assert expected and set(tokens) == expected
+    assert len(tokens) == len(aligned) == len(scores) == 5 * len(expected)
+    # Each word has a patch of every level; the first level's holds all of its map.
+    level_of = patches.level_of_patch(KALEIDO_LEVELS)
+    assert [level_of[patch] for patch in aligned] == [0, 1, 2, 3, 4] * len(expected)
+    assert scores[::5] == pytest.approx([1.0] * len(expected), rel=1e-5)
+    assert all(
+        1 / KALEIDO_LEVELS[level_of[patch]].num_patches - 1e-6 <= score <= 1 + 1e-6
+        for patch, score in zip(aligned, scores, strict=True)
+    )
+    again = aligner.align(images, boxes, texts, ids, tokenizer, KALEIDO_LEVELS)
+    assert again == found
+    assert aligner.sha256 == captioner.captioner_sha256(folder)
+
+
+def test_words_that_do_not_fit_the_weights(folder, tmp_path):
+    for name in captioner.FILES:
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with open(tmp_path / captioner.WORDS_NAME, "a") as file:
+        file.write("more\n")
+    with pytest.raises(ValueError, match="should hold 8 words"):
+        alignment.Aligner(tmp_path)
+    assert captioner.captioner_sha256(tmp_path) != captioner.captioner_sha256(folder)
+
+
+def test_unknown_pieces_are_not_aligned(tokenizer):
+    description = Description([tokenization.UNKNOWN], _map((0, 0))[None], np.ones(1))
+    ids = [tokenizer.unknown_id]
+    found = alignment.pairs_of(description, ids, tokenizer, FINE, 1.0, ())
+    assert found == ([], [], [])
