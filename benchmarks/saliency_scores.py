@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 _PLAIN_SPREAD = 4.0  # grey levels along a row of the background; drawn ones: <1 or >8
-_NEAR_OBJECT = 41  # pixels around it that may hold its shadow
+_SHADOW = 0.08  # of the side: what is nearer to the object may hold its shadow
 
 
 def is_plain(picture, mask):
@@ -14,7 +14,8 @@ def is_plain(picture, mask):
       picture: uint8 [h, w, 3].
       mask: bool [h, w], the object.
     """
-    kernel = np.ones((_NEAR_OBJECT, _NEAR_OBJECT), np.uint8)
+    reach = 2 * round(_SHADOW * max(mask.shape)) + 1
+    kernel = np.ones((reach, reach), np.uint8)
     outside = cv2.dilate(mask.astype(np.uint8), kernel) == 0
     rows = [
         pixels[seen].astype(np.float32).std(axis=0).max()

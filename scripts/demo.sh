@@ -62,12 +62,8 @@ evaluate() {  # SCORE FOLDER
 }
 say "zero-shot retrieval by the matching head"
 evaluate match retrieval
-retrieval=$out/retrieval/retrieval.json
-if [ "$variant" != demo ]; then
-  say "zero-shot retrieval by the matching head and the vectors before fusion together"
-  evaluate both retrieval_both
-  retrieval=$out/retrieval_both/retrieval.json
-fi
+say "zero-shot retrieval by the matching head and the vectors before fusion together"
+evaluate both retrieval_both
 say "one picture, its locked box and its patches"
 image=$(python - "$manifest" <<'PYTHON'
 import sys
@@ -86,6 +82,6 @@ if [ "$variant" != demo ]; then
   baseline=(--baseline="$out/baseline.json")
 fi
 python -m kaleido_tf.report --run_dir="$out/run" \
-  --retrieval="$retrieval" --manifest="$manifest" \
+  --retrieval="$out/retrieval_both/retrieval.json" --manifest="$manifest" \
   --output_dir="$out/report" "${baseline[@]}"
 say "done: open $out/report/report.html"

@@ -165,7 +165,7 @@ def folder(tmp_path_factory):
     )
     tf_keras.utils.set_random_seed(2)
     model = sat_model.ShowAttendTell(config)
-    model.to_words.bias.assign([0, 0, -9, 0, 1, 1, -9, 1])
+    model.to_words.bias.assign([0, 0, -3, 0, 1, 1, -9, 1])
     extractor = sat_grids.GridExtractor()
     values = {
         "model": dataclasses.asdict(config),
