@@ -141,15 +141,22 @@ def _task_flags(page):
     page.enum(
         "objective",
         "next_word",
-        ["next_word", "masked"],
+        ["next_word", "masked", "mask_all"],
         "In training. next_word: every position foretells the next piece. masked: "
-        "seven tenths of the pieces are masked and restored.",
+        "seven tenths of the pieces are masked and restored. mask_all: the whole "
+        "text, for --decoding=mask_all.",
     )
     page.enum(
         "decoding",
         "beam",
         ["beam", "greedy", "mask_all"],
         "mask_all: all pieces at once from a masked text, the paper's baseline.",
+    )
+    page.string(
+        "truth",
+        None,
+        "Truth folder of an embedded catalogue (CATALOGUE/truth), for precision and "
+        "recall of the attributes that captions name.",
     )
     page.integer("beam_size", 5, "Captions kept by beam search.", lower_bound=1)
     page.integer("max_length", 64, "Word pieces of a caption at most.", lower_bound=1)

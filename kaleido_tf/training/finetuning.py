@@ -54,6 +54,7 @@ EVALUATION_FLAGS = (
     "beam_size",
     "max_length",
     "length_penalty",
+    "truth",
 )
 RESULT_NAME = "result.json"
 HELD_OUT = "dev"  # in rows and logs
