@@ -160,8 +160,8 @@ def evaluate_full_gallery(plan, split):
         chance = ranking.chance_recall(direction.num_right(), len(direction.items))
         result[name] = {
             "num_queries": len(direction.queries),
-            **_recall_keys(recalls[-1]),
-            "chance": _recall_keys(chance),
+            **ranking.recall_names(recalls[-1]),
+            "chance": ranking.recall_names(chance),
         }
         if first is not None:
             result["first_stage"][name] = first
@@ -183,10 +183,6 @@ def _why_skipped(plan, stages, sizes):
     return f"{size}, and there are no vectors for a first stage"
 
 
-def _recall_keys(recalls):
-    return {f"rank@{k}": value for k, value in recalls.items()}
-
-
 def _ranks(plan, direction, stages):
     """(ranks int64 [Q], first stage's figures or None) of one direction."""
     if isinstance(plan.scorer, VectorScorer):
@@ -196,7 +192,7 @@ def _ranks(plan, direction, stages):
         relevant = direction.relevant(0, len(direction.queries))
         return ranking.pessimistic_ranks(scores, relevant), None
     found = _search(plan.cosine, direction, max(plan.rerank, 1))
-    first = _recall_keys(ranking.recall_at(found.ranks))
+    first = ranking.recall_names(ranking.recall_at(found.ranks))
     if not plan.rerank:
         return found.ranks, first
     first["found"] = ranking.recall_at(found.ranks, [plan.rerank])[plan.rerank]

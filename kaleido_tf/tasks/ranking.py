@@ -50,6 +50,11 @@ def recall_at(ranks, ks=RECALL_KS):
     return {k: float(100.0 * np.mean(ranks <= k)) for k in ks}
 
 
+def recall_names(recalls):
+    """`recall_at`'s dict with the names that results have: "rank@1" and so on."""
+    return {f"rank@{k}": value for k, value in recalls.items()}
+
+
 def sum_of_recalls(*recalls):
     """SumR: the sum over several dicts of `recall_at`, in percent."""
     return float(sum(sum(one.values()) for one in recalls))

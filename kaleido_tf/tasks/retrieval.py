@@ -93,10 +93,6 @@ def first_queries(candidate_list, num_queries):
     return {**candidate_list, "queries": candidate_list["queries"][:num_queries]}
 
 
-def _recall_keys(recalls):
-    return {f"rank@{k}": value for k, value in recalls.items()}
-
-
 def evaluate_list(scorer, split, candidate_list):
     """Figures of one candidate list.
 
@@ -114,7 +110,7 @@ def evaluate_list(scorer, split, candidate_list):
         "sha256": candidate_list["sha256"],
         "num_queries": len(candidate_list["queries"]),
         "num_candidates": candidate_list["num_candidates"],
-        **_recall_keys(ranking.recall_at(ranks)),
+        **ranking.recall_names(ranking.recall_at(ranks)),
     }
 
 
@@ -134,7 +130,7 @@ def evaluate_lists(scorer, split, lists):
     result, sums = {}, 0.0
     for direction, each in lists.items():
         figures = [evaluate_list(scorer, split, one) for one in each]
-        keys = _recall_keys(dict.fromkeys(ranking.RECALL_KS))
+        keys = ranking.recall_names(dict.fromkeys(ranking.RECALL_KS))
         values = np.array([[one[key] for key in keys] for one in figures])
         sizes = [one["num_candidates"] for one in figures]
         chance = [list(ranking.chance_recall(1, size).values()) for size in sizes]
