@@ -237,9 +237,9 @@ def format_table(content):
     lines = [
         f"{content['task']}, split {content['split']}: {content['num_examples']} "
         f"records, {content['num_without_label']} more without a label",
-        f"{'':44}  accuracy  macro-F",
+        f"{'':50}  accuracy  macro-F",
         _row("Ours", content["accuracy"], content["macro_f"]),
-        f"{'  always the most frequent class':44}  {content['majority_accuracy']:.4f}",
+        f"{'  always the most frequent class':50}  {content['majority_accuracy']:.4f}",
         _row(f"Theirs ({PUBLISHED['source']})", theirs["accuracy"], theirs["macro_f"]),
         f"Macro-F is the mean over the {content['num_classes']} classes that occur in "
         "the split.",
@@ -260,4 +260,4 @@ def format_table(content):
 
 
 def _row(title, accuracy, macro_f):
-    return f"{title:44}  {accuracy:.4f}    {macro_f:.3f}"
+    return f"{title:50}  {accuracy:.4f}    {macro_f:.3f}"

@@ -3,7 +3,6 @@
 from matplotlib.figure import Figure
 
 _INCHES_A_CLASS = 0.28
-_MOST_NUMBERS = 15  # classes up to which every cell carries its count
 
 
 def draw(names, counts, title, path):
@@ -27,13 +26,13 @@ def draw(names, counts, title, path):
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (records)")
     axes.set_title(title, fontsize=9)
-    if len(names) <= _MOST_NUMBERS:
-        _write_counts(axes, counts, shares)
+    _write_counts(axes, counts, shares)
     figure.colorbar(shown, ax=axes, shrink=0.6, label="share of the true class")
     figure.savefig(path, dpi=110)
 
 
 def _write_counts(axes, counts, shares):
+    """Writes every count that isn't 0 into its cell."""
     for row, column in zip(*counts.nonzero(), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "black"
         number = counts[row, column]

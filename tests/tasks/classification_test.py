@@ -205,7 +205,8 @@ def test_another_data_set_is_compared_by_name(settings, write_data_set, tmp_path
         ({"mode": "train", "task": "subcategory"}, "examples that are left .*lack one"),
     ],
 )
-def test_says_what_is_wrong(settings, changes, message):
+def test_says_what_is_wrong(settings, changes, message, tmp_path):
+    changes = {"run_dir": str(tmp_path / "run"), **changes}
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run_finetune.main(settings | changes)
 
@@ -213,6 +214,7 @@ def test_says_what_is_wrong(settings, changes, message):
 def test_one_class_is_nothing_to_learn(settings, write_data_set, tmp_path):
     info = write_data(tmp_path / "one", write_data_set, {"train": ["x"] * 9}, ["x"])
     changes = {"mode": "train", "data_dir": info.directory}
+    changes["run_dir"] = str(tmp_path / "run")
     with pytest.raises(ValueError, match=r"at least two values .*Received: \['x'\]"):
         run_finetune.main(settings | changes)
 
