@@ -1,4 +1,4 @@
-"""The scoring benchmark on a tiny model: the arms agree, the table has their figures."""
+"""The scoring benchmark on a tiny model: the arms agree, the table has the figures."""
 
 import json
 
