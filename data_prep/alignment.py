@@ -3,15 +3,26 @@
 A captioner (`show_attend_tell`) describes the image. A word that it says and that the
 product's own text says too is aligned, at every level of patches, with the patch that
 holds most of the word's heat map. Heat map and patches lie on the same locked image.
+
+Not every word is looked up in the image: after "left chest" the captioner knows that
+"pocket" comes. Its gate tells. So what counts is the gate times the attention, which is
+all that the captioner sees of the image, and a patch must hold `MIN_LIFT` times as much
+of it as of an even map.
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import tensorflow as tf
 
 from data_prep import captioner as captioner_lib
+from data_prep import sat_words
 from kaleido_tf.data import patches
+
+# Measured by `benchmarks.alignment`: below it the pairs get worse, above it fewer.
+MIN_LIFT = 2.0
+WORDS = ("generated", "text")
 
 # English words that name nothing to be seen: articles, prepositions, conjunctions,
 # pronouns, auxiliaries.
@@ -102,13 +113,13 @@ def _phrase(first, i, second, j):
 
 
 def patch_masses(attention, rectangles):
-    """Share of heat maps that lies within rectangles.
+    """What of heat maps lies within rectangles.
 
     A cell counts by the part of it that lies inside: the grid's cells are all of one
     size and cover the locked image, as the patches of each level do.
 
     Args:
-      attention: float [N, G * G], row-major, each row adds up to 1.
+      attention: float [N, G * G], row-major, each of any weight.
       rectangles: float [P, 4], y1, x1, y2, x2 in [0, 1] of the locked image.
 
     Returns:
@@ -131,37 +142,41 @@ def _inside(start, end, cells):
     return np.clip(overlap * cells, 0.0, 1.0)
 
 
-def best_patches(masses, levels, min_lift=1.0):
+def best_patches(masses, levels, min_lift=MIN_LIFT):
     """The patch of every level that holds most of each heat map.
 
     Args:
       masses: float [N, P], see `patch_masses`.
       levels: table of `KaleidoLevel`.
-      min_lift: the patch must hold at least so many times the attention that an even
-        heat map would give it; the only patch of level 1 always counts.
+      min_lift: at a level whose patches may be masked, the patch must hold at least so
+        many times what an even map of weight 1 gives it. Of the other levels, the best
+        patch is taken for what has a patch at one of these: a quarter of the image
+        hardly ever holds twice its share.
 
     Returns:
       list of N lists of (patch index, mass), levels in order.
     """
     found, start = [[] for _ in masses], 0
+    clear = np.zeros(len(masses), bool)
     for level in levels:
         part = masses[:, start : start + level.num_patches]
-        least = min_lift / level.num_patches if level.num_patches > 1 else 0.0
+        holds = part.max(axis=1) * level.num_patches >= min_lift
+        clear |= holds & (level.masked > 0)
         for row, place in enumerate(part.argmax(axis=1)):
-            if part[row, place] >= least:
+            if holds[row] or not level.masked:
                 found[row].append((start + int(place), float(part[row, place])))
         start += level.num_patches
-    return found
+    return [pairs if clear[row] else [] for row, pairs in enumerate(found)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What the captioner says of an image, and where it looks.
+    """What the captioner says, or reads, of an image, and where it looks.
 
     Attributes:
       words: list of str.
       attention: float32 [len(words), G * G], heat maps, row-major.
-      gates: float32 [len(words)], how much the image counted for each word.
+      gates: float32 [len(words)], 0 to 1, how much the image counted for each word.
     """
 
     words: list
@@ -174,6 +189,10 @@ class Aligner:
 
     Args:
       folder: of a trained captioner, see `captioner.load`.
+      words: "generated", as published: the captioner describes the image, and words
+        are aligned that its text and the product's share. "text": it reads the
+        product's text, and all of its words may be aligned, about twice as many at the
+        same quality.
       beam_size: texts followed at a time.
       min_lift: see `best_patches`.
       stop_words: words that are never aligned.
@@ -181,46 +200,67 @@ class Aligner:
 
     Attributes:
       captioner: `captioner.Captioner`.
-      sha256: hash of its weights, hex.
+      sha256: hash of it, hex.
+      min_lift: as given.
     """
 
     def __init__(
         self,
         folder,
+        words="generated",
         beam_size=3,
-        min_lift=1.0,
+        min_lift=MIN_LIFT,
         stop_words=STOP_WORDS,
         backbone_weights=None,
     ):
+        if words not in WORDS:
+            raise ValueError(f"`words` should be one of {WORDS}. Received: {words!r}")
         self.captioner = captioner_lib.load(folder, backbone_weights)
         self.sha256 = self.captioner.sha256
-        self.min_lift = min_lift
+        self.words, self.beam_size, self.min_lift = words, beam_size, min_lift
         self.stop_words = frozenset(stop_words)
         model = self.captioner.model
+        texts = tf.TensorSpec([None, None], tf.int32)
+        self._read = tf.function(model.read, [model.grids_spec, texts])
+        self._generate = tf.function(
+            lambda grids: model.generate(grids, beam_size), [model.grids_spec]
+        )
 
-        def describe(grids):
-            words = model.generate(grids, beam_size)
-            read = model.read(grids, words)
-            return words, read["attention"], read["gate"]
+    def settings(self):
+        """What decides its pairs, for dataset_info.json: plain JSON values."""
+        stop_words = "\n".join(sorted(self.stop_words)).encode()
+        return {
+            "captioner_sha256": self.sha256,
+            "words": self.words,
+            "beam_size": self.beam_size,
+            "min_lift": self.min_lift,
+            "stop_words_sha256": hashlib.sha256(stop_words).hexdigest(),
+        }
 
-        self._describe = tf.function(describe, [model.grids_spec])
-
-    def describe(self, images, boxes):
-        """Describes images.
+    def describe(self, images, boxes, texts=None):
+        """Describes images, or reads texts about them.
 
         Args:
           images: uint8 [n, S, S, 3] canvases, RGB.
           boxes: float32 [n, 4], locked boxes y1, x1, y2, x2 in [0, 1] of the canvas.
+          texts: list of n str to read; None generates.
 
         Returns:
           list of `Description`.
         """
         grids = self.captioner.extractor(images, boxes)
-        ids, attention, gates = (part.numpy() for part in self._describe(grids))
-        texts = [self.captioner.table.decode(row) for row in ids]
+        table, longest = self.captioner.table, self.captioner.model.config.max_words
+        if texts is None:
+            ids = self._generate(grids)
+            words = [table.decode(row) for row in ids.numpy()]
+        else:
+            words = [text[:longest] for text in sat_words.split_texts(texts)]
+            ids = sat_words.pad([table.encode(text, longest) for text in words])
+        read = self._read(grids, ids)
+        attention, gates = read["attention"].numpy(), read["gate"].numpy()
         return [
-            Description(words, attention[i, : len(words)], gates[i, : len(words)])
-            for i, words in enumerate(texts)
+            Description(text, attention[i, : len(text)], gates[i, : len(text)])
+            for i, text in enumerate(words)
         ]
 
     def align(self, images, boxes, texts, token_ids, tokenizer, levels):
@@ -228,39 +268,59 @@ class Aligner:
 
         Args:
           images, boxes: see `describe`.
-          texts: list of n str; not looked at: the words come from their pieces, which
-            is what pairs point to.
-          token_ids: list of n lists of int, word pieces without [CLS] and [SEP].
+          texts: list of n str.
+          token_ids: list of n lists of int, their word pieces without [CLS] and [SEP],
+            cut or not.
           tokenizer: `Tokenizer` that made them.
           levels: table of `KaleidoLevel`.
 
         Returns:
           list of n (tokens, patches, scores): lists of equal lengths; the index into
           the text's `token_ids` of the word's first piece, the index into the patch
-          sequence, and the share of the word's attention inside that patch.
+          sequence, and the score: gate times the share of the word's attention inside
+          that patch.
         """
-        del texts
-        described = self.describe(images, boxes)
+        read = texts if self.words == "text" else None
         return [
             pairs_of(text, ids, tokenizer, levels, self.min_lift, self.stop_words)
-            for text, ids in zip(described, token_ids, strict=True)
+            for text, ids in zip(
+                self.describe(images, boxes, read), token_ids, strict=True
+            )
         ]
+
+
+def aligned_words(description, written, levels, min_lift, stop_words=STOP_WORDS):
+    """The words of a text that are aligned, and with which patches.
+
+    Args:
+      description: `Description` of its image.
+      written: the text's words, list of str.
+      levels, min_lift: see `best_patches`.
+      stop_words: set of str.
+
+    Returns:
+      list of (place in `written`, place in the description, list of (patch, score)).
+    """
+    shared = shared_words(description.words, written, stop_words)
+    if not shared:
+        return []
+    said = [place for _, place in shared]
+    seen = description.gates[said, None] * description.attention[said]
+    masses = patch_masses(seen, patches.patch_rectangles(levels))
+    chosen = best_patches(masses, levels, min_lift)
+    return [(*places, pairs) for places, pairs in zip(shared, chosen, strict=True)]
 
 
 def pairs_of(description, token_ids, tokenizer, levels, min_lift, stop_words):
     """Aligned pairs of one image, see `Aligner.align`: (tokens, patches, scores)."""
     written = words_of_pieces(token_ids, tokenizer)
-    shared = shared_words(description.words, [word for word, _ in written], stop_words)
-    if not shared:
-        return [], [], []
-    maps = description.attention[[said for _, said in shared]]
-    masses = patch_masses(maps, patches.patch_rectangles(levels))
-    pairs = [
-        (written[place][1], patch, mass)
-        for (place, _), chosen in zip(
-            shared, best_patches(masses, levels, min_lift), strict=True
-        )
-        for patch, mass in chosen
-    ]
-    tokens, aligned, scores = zip(*pairs, strict=True) if pairs else ((), (), ())
-    return list(tokens), list(aligned), list(scores)
+    found = aligned_words(
+        description, [word for word, _ in written], levels, min_lift, stop_words
+    )
+    tokens, aligned, scores = [], [], []
+    for place, _, pairs in found:
+        for patch, score in pairs:
+            tokens.append(written[place][1])
+            aligned.append(patch)
+            scores.append(score)
+    return tokens, aligned, scores

@@ -64,9 +64,6 @@ def source_flags(page):
     )
 
 
-_source_flags = source_flags  # its older name
-
-
 def _network_flags(page):
     page.heading("Locked box and aligned pairs")
     page.enum(

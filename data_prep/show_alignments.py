@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from data_prep import alignment, pictures, sat_grids, sat_words
 from kaleido_tf import cli
-from kaleido_tf.config import KALEIDO_LEVELS, level_offsets
+from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import patches
 
 _COLUMNS = 5
@@ -38,7 +38,7 @@ class AlignedWord:
       word: str.
       attention: float32 [G * G].
       gate: how much the image counted for it, 0 to 1.
-      pairs: list of (level number, rectangle y1, x1, y2, x2 in [0, 1], mass).
+      pairs: list of (level number, rectangle y1, x1, y2, x2 in [0, 1], score).
     """
 
     word: str
@@ -47,34 +47,30 @@ class AlignedWord:
     pairs: list
 
 
-def aligned_words(description, words, min_lift, stop_words=alignment.STOP_WORDS):
-    """What `alignment.pairs_of` finds at levels 3, 4 and 5, with the heat maps.
+def find_words(description, written, min_lift):
+    """What `alignment` finds at levels 3, 4 and 5, with the heat maps.
 
     Args:
       description: `alignment.Description`.
-      words: the text's, list of str.
-      min_lift, stop_words: see `alignment.Aligner`.
+      written: the text's words, list of str.
+      min_lift: see `alignment.Aligner`.
 
     Returns:
-      list of `AlignedWord` in the text's order; of a word that comes twice, the first.
+      list of `AlignedWord` in the text's order: all words that description and text
+      share, those without pairs too; of a word that comes twice, the first.
     """
     rectangles = patches.patch_rectangles(_LEVELS)
-    starts = np.array(level_offsets(_LEVELS))
+    level_of = patches.level_of_patch(_LEVELS)
     found = {}
-    for place, said in alignment.shared_words(description.words, words, stop_words):
-        attention = description.attention[said]
-        masses = alignment.patch_masses(attention[None], rectangles)
-        chosen = alignment.best_patches(masses, _LEVELS, min_lift)[0]
-        pairs = [
-            (
-                _LEVELS[np.searchsorted(starts, patch, "right") - 1].level,
-                rectangles[patch],
-                mass,
-            )
-            for patch, mass in chosen
-        ]
-        gate = float(description.gates[said])
-        word = AlignedWord(words[place], attention, gate, pairs)
+    for place, said, pairs in alignment.aligned_words(
+        description, written, _LEVELS, min_lift
+    ):
+        word = AlignedWord(
+            written[place],
+            description.attention[said],
+            float(description.gates[said]),
+            [(_LEVELS[level_of[p]].level, rectangles[p], score) for p, score in pairs],
+        )
         found.setdefault(word.word, word)
     return list(found.values())
 
@@ -145,7 +141,7 @@ _TITLE = {"x": 0.01, "ha": "left", "fontsize": _FONT}
 
 def _caption(description, text, words, width):
     """Both texts; words that are aligned stand in capitals."""
-    aligned = {word.word for word in words}
+    aligned = {word.word for word in words if word.pairs}
     lines = []
     for name, said in (
         ("text", sat_words.split_texts([text])[0]),
@@ -185,7 +181,7 @@ def show_alignments(
     text,
     sat,
     output,
-    min_lift=1.0,
+    min_lift=alignment.MIN_LIFT,
     saliency=None,
     saliency_weights=None,
     backbone_weights=None,
@@ -216,7 +212,7 @@ def show_alignments(
     place = _placer(aligner.captioner.placing, saliency, saliency_weights)
     canvas, box = place(picture)
     description = aligner.describe(canvas[None], box[None])[0]
-    words = aligned_words(description, sat_words.split_texts([text])[0], min_lift)
+    words = find_words(description, sat_words.split_texts([text])[0], min_lift)
     locked = patches.generate_patches(
         tf.constant(canvas[None]), box[None].astype(np.float32), _WHOLE, _PIXELS
     )["patches"][0, 0]
@@ -255,8 +251,8 @@ def flag_page():
     page.heading("Alignment")
     page.float(
         "min_lift",
-        1.0,
-        "Least attention in a patch, in multiples of what an even heat map gives it.",
+        alignment.MIN_LIFT,
+        "Least weight in a patch, in multiples of what an even heat map gives it.",
         lower_bound=0.0,
     )
     page.string("saliency", None, "As for data_prep.prepare; default: the captioner's.")

@@ -112,16 +112,22 @@ def test_best_patches():
     )
 
 
-def test_best_patches_above_a_threshold():
-    nearly_even = np.full(36, 1 / 36) + 0.01 * (_map((0, 0)) - 1 / 36)
-    attention = np.stack([nearly_even, _map((2, 2))])
-    masses = alignment.patch_masses(attention, patches.patch_rectangles(FINE))
-    low, high = alignment.best_patches(masses, FINE, min_lift=2.0)
-    assert low == []
-    assert [patch for patch, _ in high] == [4, 9 + 5, 25 + 12]
+def test_best_patches_stand_out():
+    even = np.full(36, 1 / 36)
+    half = 0.5 * even + 0.5 * _map((5, 5))  # lifts 5, 8.5 and 13 at the lower right
+    attention = np.stack([even, half, 0.1 * half])
     masses = alignment.patch_masses(attention, patches.patch_rectangles(KALEIDO_LEVELS))
-    low, _ = alignment.best_patches(masses, KALEIDO_LEVELS, min_lift=2.0)
-    assert low == [(0, pytest.approx(1.0))]  # all of the image always counts
+
+    def found(min_lift):
+        rows = alignment.best_patches(masses, KALEIDO_LEVELS, min_lift)
+        return [[patch for patch, _ in row] for row in rows]
+
+    assert found(2.0) == [[], [0, 4, 13, 29, 54], []]
+    # Levels 1 and 2 are not masked: their best patch goes with any of the others'.
+    assert found(6.0) == [[], [0, 4, 29, 54], []]
+    assert found(12.0) == [[], [0, 4, 54], []]
+    assert found(14.0) == [[], [], []]
+    assert found(1.2) == [[], [0, 4, 13, 29, 54], [0, 4, 54]]
 
 
 def test_pairs_of_one_image(tokenizer, vocabulary):
@@ -130,16 +136,17 @@ def test_pairs_of_one_image(tokenizer, vocabulary):
         attention=np.stack(
             [_map((r, c)) for r, c in [(0, 0), (2, 2), (1, 1), (5, 5), (0, 5)]]
         ),
-        gates=np.ones(5, np.float32),
+        gates=np.array([1.0, 0.5, 1.0, 1.0, 0.1], np.float32),
     )
     pieces = ["un", "##button", "##ed", "navy", "shirt", "!", "collar"]
     ids = [vocabulary.index(piece) for piece in pieces]
     tokens, aligned, scores = alignment.pairs_of(
-        description, ids, tokenizer, FINE, 1.0, alignment.STOP_WORDS
+        description, ids, tokenizer, FINE, 2.0, alignment.STOP_WORDS
     )
-    assert tokens == [0, 0, 0, 4, 4, 4, 6, 6, 6]
-    assert aligned == [8, 24, 49, 4, 14, 37, 2, 12, 29]
-    assert scores == pytest.approx([1, 1, 1, 1, 1, 0.36, 1, 1, 1], rel=1e-5)
+    # The gate weighs: of "collar" only level 5's patch holds twice its share.
+    assert tokens == [0, 0, 0, 4, 4, 4, 6]
+    assert aligned == [8, 24, 49, 4, 14, 37, 29]
+    assert scores == pytest.approx([1, 1, 1, 0.5, 0.5, 0.18, 0.1], rel=1e-5)
     assert all(type(value) is int for value in tokens + aligned)
     empty = dataclasses.replace(description, words=["x"] * 5)
     assert alignment.pairs_of(empty, ids, tokenizer, FINE, 1.0, ()) == ([], [], [])
@@ -182,33 +189,54 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_aligner(folder, tokenizer, vocabulary):
-    aligner = alignment.Aligner(folder, min_lift=0.0)
+IDS_OF = {
+    "Navy shirt, unbuttoned collar": "navy shirt [UNK] un ##button ##ed collar",
+    "dress": "dress",
+}
+
+
+@pytest.fixture(scope="module")
+def batch(vocabulary):
+    """images, boxes, texts and token ids."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
     boxes = np.array([[0, 0, 1, 1], [0.2, 0.1, 0.9, 0.7]], np.float32)
-    texts = ["navy shirt, unbuttoned collar", "dress"]
-    ids = [
-        [vocabulary.index(p) for p in pieces.split()]
-        for pieces in ("navy shirt un ##button ##ed collar", "dress")
-    ]
-    found = aligner.align(images, boxes, texts, ids, tokenizer, KALEIDO_LEVELS)
-    said = aligner.describe(images, boxes)
+    ids = [[vocabulary.index(p) for p in row.split()] for row in IDS_OF.values()]
+    return images, boxes, list(IDS_OF), ids
+
+
+def test_aligner(folder, tokenizer, batch):
+    aligner = alignment.Aligner(folder, min_lift=0.0)
+    found = aligner.align(*batch, tokenizer, KALEIDO_LEVELS)
+    said = aligner.describe(*batch[:2])
+    assert said[0].words == ["navy", "shirt", "unbuttoned"]
     assert len(found) == 2 and found[1] == ([], [], [])
     tokens, aligned, scores = found[0]
-    assert said[0].words == ["navy", "shirt", "unbuttoned"]
     # Each word has a patch of every level; the first level's holds all of its map.
-    assert tokens == [0] * 5 + [1] * 5 + [2] * 5
+    assert tokens == [0] * 5 + [1] * 5 + [3] * 5
     level_of = patches.level_of_patch(KALEIDO_LEVELS)
     assert [level_of[patch] for patch in aligned] == [0, 1, 2, 3, 4] * 3
-    assert scores[::5] == pytest.approx([1.0] * 3, rel=1e-5)
-    assert all(
-        1 / KALEIDO_LEVELS[level_of[patch]].num_patches - 1e-6 <= score <= 1 + 1e-6
-        for patch, score in zip(aligned, scores, strict=True)
-    )
-    again = aligner.align(images, boxes, texts, ids, tokenizer, KALEIDO_LEVELS)
-    assert again == found
-    assert aligner.sha256 == captioner.captioner_sha256(folder)
+    np.testing.assert_allclose(scores[::5], said[0].gates, rtol=1e-5)
+    for word, gate in enumerate(said[0].gates):
+        shares = np.array(scores[5 * word : 5 * word + 5]) / gate
+        least = [1 / level.num_patches for level in KALEIDO_LEVELS]
+        assert np.all(shares >= np.array(least) - 1e-6)
+        assert np.all(np.diff(shares) <= 1e-6)  # smaller patches hold less
+    assert aligner.align(*batch, tokenizer, KALEIDO_LEVELS) == found
+    assert aligner.settings()["captioner_sha256"] == captioner.captioner_sha256(folder)
+
+
+def test_aligner_that_reads_the_texts(folder, tokenizer, batch):
+    aligner = alignment.Aligner(folder, words="text", min_lift=0.0)
+    found = aligner.align(*batch, tokenizer, FINE)
+    assert [set(tokens) for tokens, _, _ in found] == [{0, 1, 3, 6}, {0}]
+    read = aligner.describe(*batch[:3])
+    assert read[0].words == ["navy", "shirt", ",", "unbuttoned", "collar"]
+    # The words so far are those of the generated text, and so are the heat maps.
+    said = aligner.describe(*batch[:2])[0]
+    np.testing.assert_allclose(read[0].attention[:2], said.attention[:2], rtol=1e-5)
+    with pytest.raises(ValueError, match="`words` should be one of"):
+        alignment.Aligner(folder, words="both")
 
 
 def test_words_that_do_not_fit_the_weights(folder, tmp_path):

@@ -18,18 +18,21 @@ def _description():
     return Description(words, attention, np.array([0.5, 0.75, 0.1, 0.2], np.float32))
 
 
-def test_aligned_words():
-    words = ["with", "navy", "dress", ",", "shirt"]
-    navy, shirt = show_alignments.aligned_words(_description(), words, 1.0)
+def test_find_words():
+    words = ["navy", "dress", "with", "shirt"]
+    navy, shirt = show_alignments.find_words(_description(), words, 2.0)
     assert (navy.word, shirt.word) == ("navy", "shirt")
     assert shirt.gate == 0.75
     assert [level for level, _, _ in shirt.pairs] == [3, 4, 5]
     corners = {3: 2 / 3, 4: 3 / 4, 5: 4 / 5}
-    for level, rectangle, mass in shirt.pairs:
+    for level, rectangle, score in shirt.pairs:
         low = corners[level]
         np.testing.assert_allclose(rectangle, [low, low, 1, 1], rtol=1e-5)
-        assert mass == pytest.approx(0.9 + 0.1 / level**2, rel=1e-4)
-    assert show_alignments.aligned_words(_description(), words, 30.0)[0].pairs == []
+        assert score == pytest.approx(0.75 * (0.9 + 0.1 / level**2), rel=1e-4)
+    assert [level for level, _, _ in navy.pairs] == [3, 4, 5]
+    navy, shirt = show_alignments.find_words(_description(), words, 12.0)
+    # What an even map gives is a 25th at level 5: 0.5 x 0.9 is 11 times that.
+    assert navy.pairs == [] and [level for level, _, _ in shirt.pairs] == [5]
 
 
 def test_heat_picture():
@@ -48,7 +51,7 @@ def test_heat_picture():
 def test_figure(tmp_path, draw_picture):
     picture = draw_picture(64, 64, (10, 20, 50, 40))
     description = _description()
-    words = show_alignments.aligned_words(description, ["navy", "shirt"], 1.0)
+    words = show_alignments.find_words(description, ["navy", "shirt"], 1.0)
     figure = show_alignments.make_figure(
         picture,
         np.array([0.1, 0.2, 0.8, 0.7]),
