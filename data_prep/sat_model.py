@@ -37,12 +37,12 @@ class SatConfig:
     num_words: int
     grid: int = 14
     channels: int = 112
-    annotation_size: int = 256
+    annotation_size: int = 128
     attention_size: int = 64
     hidden_size: int = 256
     embedding_size: int = 128
-    dropout: float = 0.3
-    doubly_stochastic: float = 1.0
+    dropout: float = 0.4
+    doubly_stochastic: float = 0.1
     max_words: int = 64
 
 
@@ -276,7 +276,8 @@ class ShowAttendTell(tf_keras.Model):
     def save(self, path):
         """Writes all weights; the same weights make the same bytes."""
         values = {weight.name: weight.numpy() for weight in self.weights}
-        safetensors.numpy.save_file(values, path)
+        with open(path, "wb") as file:
+            file.write(safetensors.numpy.save(values))
 
     def load(self, path):
         """Reads what `save` wrote.

@@ -267,17 +267,18 @@ def flag_page():
 
 def _training_flags(page):
     page.heading("Training")
-    page.integer("num_steps", 600, "Length of the run, steps.", lower_bound=1)
-    page.integer("batch_size", 64, "Images a step.", lower_bound=1)
+    page.integer("num_steps", 1500, "Length of the run, steps.", lower_bound=1)
+    page.integer("batch_size", 32, "Images a step.", lower_bound=1)
     page.float("learning_rate", 2e-3, "Adam's peak; decays to 0 by a cosine.")
-    page.float("dropout", 0.3, "On words going in and on the deep output.")
+    page.float("dropout", 0.4, "On words going in and on the deep output.")
     page.float(
         "doubly_stochastic",
-        1.0,
-        "Weight of the penalty of uneven attention (lambda of equation 14).",
+        0.1,
+        "Weight of the penalty of uneven attention (lambda of equation 14); with 1 the "
+        "heat maps stay nearly even, and a quarter as many pairs are found.",
     )
     page.integer(
-        "steps_per_round", 100, "Between validations and checkpoints.", lower_bound=1
+        "steps_per_round", 250, "Between validations and checkpoints.", lower_bound=1
     )
     page.integer("seed", 0, "Of everything drawn.", lower_bound=0)
     page.heading("Validation")

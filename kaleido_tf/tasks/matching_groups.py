@@ -7,7 +7,11 @@ learns both which of a group is right and, as before, whether a pair matches. Ri
 of the same sub-category, and those that the alignment's vectors find alike (as ALBEF
 draws them, arXiv 2107.07651).
 
-What stands before the fusion layers is computed once a batch (`MatcherParts`).
+What stands before the fusion layers is cheap and computed once a batch
+(`MatcherParts`): every row takes part in the alignment and can be a rival, but only the
+first rows are the heart of a group, so that a step fuses as many pairs as its batch has
+rows. Rivals come from a pool that is three times as large, which is what makes them
+hard.
 """
 
 import tensorflow as tf
@@ -28,48 +32,52 @@ _BEYOND = 1e4  # more than logits and noise together
 ID_INPUTS = ("product_ids", "text_ids", "subcategory_ids")
 
 
-def draw_negatives(ids, seed, count, hard_rate, logits=None):
-    """For each row of a batch some rows with another product and another wording.
+def draw_negatives(ids, seed, groups, count, hard_rate, logits=None):
+    """For the first rows of a batch some rows of another product and another wording.
 
     Args:
       ids: dict of `ID_INPUTS`, int32 [B]: numbers that are equal where product, wording
         and sub-category are (-1: no sub-category).
       seed: int32 [2].
+      groups: G, rows that negatives are drawn for.
       count: K, rows to draw; as many as the batch has, where it is smaller.
       hard_rate: share of the draws that take a row of the same sub-category, where the
         batch has one. A row may be drawn once so and once among all.
-      logits: float32 [B, B], drawn with the probability softmax(logits) without
+      logits: float32 [G, B], drawn with the probability softmax(logits) without
         replacement; None for all alike.
 
     Returns:
-      (rows int32 [B, K], found bool [B, K]): where nothing was found, a row is its own
+      (rows int32 [G, K], found bool [G, K]): where nothing was found, a row is its own
       product's or wording's and doesn't count.
     """
     products, texts, classes = (ids[name] for name in ID_INPUTS)
     size = products.shape[0] or tf.shape(products)[0]
     count = min(count, size) if isinstance(size, int) else tf.minimum(count, size)
     # Another product with the very same words is no mismatch.
-    other = (products[:, None] != products) & (texts[:, None] != texts)
-    hard = other & (classes[:, None] == classes) & (classes[:, None] >= 0)
+    own_class = classes[:groups, None]
+    other = (products[:groups, None] != products) & (texts[:groups, None] != texts)
+    hard = other & (own_class == classes) & (own_class >= 0)
     # The largest of logits with Gumbel noise are a draw from their softmax.
-    noise = -tf.math.log(-tf.math.log(uniform(seed, "other", [size, size]) + 1e-20))
+    noise = -tf.math.log(-tf.math.log(uniform(seed, "other", [groups, size]) + 1e-20))
     chance = noise if logits is None else noise + logits
     anyone = tf.math.top_k(tf.where(other, chance, -_BEYOND), count).indices
     chance += _BEYOND * tf.cast(hard, tf.float32)
     hardest = tf.math.top_k(tf.where(other, chance, -_BEYOND), count).indices
-    want_hard = uniform(seed, "hard", [size, count]) < hard_rate
+    want_hard = uniform(seed, "hard", [groups, count]) < hard_rate
     rows = tf.where(want_hard, hardest, anyone)
     return rows, tf.gather(other, rows, batch_dims=1)
 
 
 class GroupMatcher(tf_keras.Model):
-    """A matcher that scores each row's own pair and 2 K mismatched ones.
+    """A matcher that scores G of B own pairs, each with 2 K mismatched ones.
 
     Inputs: the encoder's, `ID_INPUTS` int32 [B], and `draw_seed` int32 [B, 2], the same
-    in every row. Outputs, a dict: `margins` float32 [B, 1 + 2 K], the log-odds of a
+    in every row. Outputs, a dict: `margins` float32 [G, 1 + 2 K], the log-odds of a
     match of the own pair, of the own text with K other images, and of the own image
-    with K other texts; `found` bool [B, 2 K], which of these are mismatched; and the
-    alignment's vectors where the config has them.
+    with K other texts; `found` bool [G, 2 K], which of these are mismatched; and the
+    alignment's vectors [B, D] where the config has them.
+
+    In training G = B / (1 + 2 K), rounded up, else G = B.
 
     Checkpoints are the matcher's: the layers "encoder" and "itm_head" are its own.
 
@@ -81,7 +89,7 @@ class GroupMatcher(tf_keras.Model):
         the vectors: rounds are compared on the same ones.
     """
 
-    def __init__(self, config, negatives, hard_rate, dev_negatives=8):
+    def __init__(self, config, negatives, hard_rate, dev_negatives=4):
         super().__init__(name="group_matcher")
         matcher = build_matcher(config)
         self.encoder = matcher.get_layer("encoder")
@@ -103,8 +111,8 @@ class GroupMatcher(tf_keras.Model):
             names = ("text_vectors", "image_vectors")
             outputs |= zip(names, parts.vectors(text, mask, patches), strict=True)
         images, texts = self._draw(inputs, outputs, training)
-        size, count = tf.shape(images[0])[0], tf.shape(images[0])[1]
-        own = tf.range(size)
+        groups, count = tf.unstack(tf.shape(images[0]))
+        own = tf.range(groups)
         repeated = tf.repeat(own, count)
         text_rows = tf.concat([own, repeated, tf.reshape(texts[0], [-1])], 0)
         image_rows = tf.concat([own, tf.reshape(images[0], [-1]), repeated], 0)
@@ -115,37 +123,41 @@ class GroupMatcher(tf_keras.Model):
             training=training,
         )
         margins = logits[:, 1] - logits[:, 0]
-        # [B + B K + B K] -> [B, 1 + 2 K]
-        groups = [margins[:size, None]]
-        for part in tf.split(margins[size:], 2):
-            groups.append(tf.reshape(part, [size, count]))
-        outputs["margins"] = tf.concat(groups, axis=1)
+        # [G + G K + G K] -> [G, 1 + 2 K]
+        columns = [margins[:groups, None]]
+        for part in tf.split(margins[groups:], 2):
+            columns.append(tf.reshape(part, [groups, count]))
+        outputs["margins"] = tf.concat(columns, axis=1)
         outputs["found"] = tf.concat([images[1], texts[1]], axis=1)
         return outputs
 
     def _draw(self, inputs, vectors, training):
         """What `draw_negatives` returns for other images, and for other texts."""
-        count, hard_rate, logits = self._dev_negatives, 1.0, None
+        size = inputs["draw_seed"].shape[0] or tf.shape(inputs["draw_seed"])[0]
+        groups, count, hard_rate = size, self._dev_negatives, 1.0
         if training:
             count, hard_rate = self._negatives, self._hard_rate
-        if training and vectors:
-            logits = tf.matmul(
-                vectors["text_vectors"], vectors["image_vectors"], transpose_b=True
+            groups = (size + 2 * count) // (1 + 2 * count)
+        result = []
+        for other, own in (("image", "text"), ("text", "image")):
+            logits = None
+            if training and vectors:
+                logits = tf.matmul(
+                    vectors[f"{own}_vectors"][:groups],
+                    vectors[f"{other}_vectors"],
+                    transpose_b=True,
+                )
+                logits /= self._parts.config.contrastive_temperature
+                logits = tf.stop_gradient(logits)
+            seed = split_seed(inputs["draw_seed"][0], other)
+            result.append(
+                draw_negatives(inputs, seed, groups, count, hard_rate, logits)
             )
-            logits /= self._parts.config.contrastive_temperature
-            logits = tf.stop_gradient(logits)
-        seed = inputs["draw_seed"][0]
-        return [
-            draw_negatives(inputs, split_seed(seed, side), count, hard_rate, chances)
-            for side, chances in (
-                ("image", logits),
-                ("text", None if logits is None else tf.transpose(logits)),
-            )
-        ]
+        return result
 
 
 def _sides(outputs):
-    """Yields (margins [B, K], found bool [B, K]) of either kind of mismatched pairs."""
+    """Yields (margins [G, K], found bool [G, K]) of either kind of mismatched pairs."""
     margins = tf.split(outputs["margins"][:, 1:], 2, axis=1)
     yield from zip(margins, tf.split(outputs["found"], 2, axis=1), strict=True)
 

@@ -1,7 +1,7 @@
 """What retrieval brings to the fine-tuning loop: groups of pairs, losses, dev figures.
 
 The best checkpoint is chosen by a small retrieval on the dev part, "rank1": the own
-pair against eight rivals of the same sub-category as far as the batch has them, both
+pair against four rivals of the same sub-category as far as the batch has them, both
 ways. The accuracy of single pairs says little: it is near 1 long before ranks are good,
 and a model can gain in one and lose in the other.
 """

@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from data_prep import sat_grids, sources
+from kaleido_tf.data.backbone import GRID_SIZES, build_backbone
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,29 @@ def test_cached_grids_are_kept(catalogue, tmp_path, monkeypatch):
     assert extractor.calls == 4
     sat_grids.cached_grids(products, folder, sat_grids.Placer("kaleido"), extractor)
     assert extractor.calls == 7  # other boxes
+
+
+def test_grid_follows_the_picture(extractor):
+    rng = np.random.default_rng(4)
+    small = rng.integers(0, 256, (1, 60, 60, 3)).astype(np.uint8)
+    wide = np.full((1, 224, 224, 3), 128, np.uint8)
+    moved = wide.copy()
+    wide[:, 64:124, 64:124] = small
+    moved[:, 96:156, 80:140] = small  # two cells down, one to the right
+    before, after = (extractor.backbone.grid(x).numpy()[0] for x in (wide, moved))
+    assert before.shape == (14, 14, 112)
+    # Not the same to the last digit: a cell's field reaches the picture's borders.
+    there = before[3:9, 3:9]
+    moved_on = np.abs(after[5:11, 4:10] - there).mean()
+    assert moved_on < 0.1 * np.abs(after[3:9, 3:9] - there).mean()
+
+
+def test_grid_of_resnet50():
+    backbone = build_backbone("resnet50", 32, weights="random")
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    grid = backbone.grid(images)
+    assert grid.shape == (2, 4, 4, GRID_SIZES["resnet50"])
+    # The layers after the grid make the feature vector of it.
+    model = backbone._network._model
+    rest = tf_keras.Model(model.get_layer("conv4_block6_out").output, model.output)
+    np.testing.assert_allclose(rest(grid), backbone(images), rtol=1e-4, atol=1e-5)

@@ -27,7 +27,9 @@ def _drawn(count, hard_rate, num_seeds=60, logits=None):
     """How often each row drew each other one, as a found negative: int [B, B]."""
     table = np.zeros((7, 7), int)
     draw = tf.function(
-        lambda seed: matching_groups.draw_negatives(IDS, seed, count, hard_rate, logits)
+        lambda seed: matching_groups.draw_negatives(
+            IDS, seed, 7, count, hard_rate, logits
+        )
     )
     for n in range(num_seeds):
         rows, found = draw(tf.constant([n, 3]))
@@ -70,8 +72,17 @@ def test_more_negatives_than_there_are():
     table = _drawn(count=9, hard_rate=1.0, num_seeds=1)
     np.testing.assert_array_equal(table, OTHER)
     ids = {name: value[1:3] for name, value in IDS.items()}  # one product
-    _, found = matching_groups.draw_negatives(ids, tf.constant([0, 0]), 1, 0.5)
+    _, found = matching_groups.draw_negatives(ids, tf.constant([0, 0]), 2, 1, 0.5)
     assert not found.numpy().any()
+
+
+def test_first_rows_draw_from_the_whole_batch():
+    logits = np.zeros((2, 7), np.float32)
+    logits[0, 6] = 50.0
+    rows, found = matching_groups.draw_negatives(
+        IDS, tf.constant([0, 0]), 2, 1, 0.0, logits
+    )
+    assert rows.shape == (2, 1) and found.numpy().all() and rows[0, 0] == 6
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +102,12 @@ def model(tiny):
     return matching_groups.GroupMatcher(config, 2, 0.5, dev_negatives=3)
 
 
-@pytest.mark.parametrize(("training", "count", "rate"), [(True, 2, 0.5), (False, 3, 1)])
-def test_margins_are_the_matchers(tiny, model, inputs, training, count, rate):
+@pytest.mark.parametrize(
+    ("training", "groups", "count", "rate"), [(True, 2, 2, 0.5), (False, 7, 3, 1)]
+)
+def test_margins_are_the_matchers(tiny, model, inputs, training, groups, count, rate):
     outputs = model(inputs, training=training)
+    assert outputs["margins"].shape == (groups, 1 + 2 * count)
     matcher = build_matcher(tiny.make_config(feature_dropout=0.0))
     matcher.set_weights([*model.encoder.get_weights(), *model.itm_head.get_weights()])
 
@@ -106,15 +120,15 @@ def test_margins_are_the_matchers(tiny, model, inputs, training, count, rate):
         logits = matcher(batch)["itm_logits"]
         return (logits[:, 1] - logits[:, 0]).numpy()
 
-    own, seed, cosines = np.arange(7), tf.constant([4, 5]), {}
+    own, seed, cosines = np.arange(groups), tf.constant([4, 5]), {}
     if training:
         vectors = [outputs[f"{side}_vectors"].numpy() for side in ("text", "image")]
-        cosines["image"] = vectors[0] @ vectors[1].T / 0.05
-        cosines["text"] = cosines["image"].T
+        cosines["image"] = vectors[0][own] @ vectors[1].T / 0.05
+        cosines["text"] = vectors[1][own] @ vectors[0].T / 0.05
     np.testing.assert_allclose(outputs["margins"][:, 0], pairs(own, own), atol=1e-5)
     for side, name in enumerate(("image", "text")):
         rows, found = matching_groups.draw_negatives(
-            IDS, split_seed(seed, name), count, rate, cosines.get(name)
+            IDS, split_seed(seed, name), groups, count, rate, cosines.get(name)
         )
         columns = slice(side * count, (side + 1) * count)
         np.testing.assert_array_equal(outputs["found"][:, columns], found)
