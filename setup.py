@@ -21,6 +21,8 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["kaleido_tf*", "data_prep*"]),
+    # The packaged U-Net that locks the box.
+    package_data={"kaleido_tf.data": ["saliency_unet/*"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "tensorflow~=2.20.0",

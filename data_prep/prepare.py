@@ -24,6 +24,7 @@ from data_prep import (
     shard_writer,
     sources,
 )
+from data_prep import saliency as saliency_methods
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import dataset_info, records, tokenization
@@ -142,7 +143,7 @@ def prepare(
     beam_args=(),
     source="manifest",
     text_fields=None,
-    saliency="opencv",
+    saliency=saliency_methods.DEFAULT_METHOD,
     saliency_weights=None,
     alignments=None,
     **paths,

@@ -68,16 +68,17 @@ def _network_flags(page):
     page.heading("Locked box and aligned pairs")
     page.enum(
         "saliency",
-        "opencv",
+        saliency.DEFAULT_METHOD,
         list(SALIENCY_METHODS),
-        "What finds the object, with kaleido+saliency. opencv: plain background, else "
-        "GrabCut. unet: ours, trained by data_prep.saliency_unet. onnx, saved_model: "
-        "a published network. none: the whole picture.",
+        "What finds the object, with kaleido+saliency. unet: the packaged U-Net, or "
+        "your own by --saliency_weights (data_prep.saliency_unet trains it). opencv: "
+        "plain background, else GrabCut. onnx, saved_model: a published network. "
+        "none: the whole picture.",
     )
     page.string(
         "saliency_weights",
         None,
-        "Folder of the trained U-Net, the ONNX file or the SavedModel.",
+        "Folder of a U-Net, the ONNX file or the SavedModel.",
     )
     page.string(
         "alignments",

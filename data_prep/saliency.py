@@ -2,9 +2,10 @@
 
 The methods of data preparation, by name (`make_locker`):
 
+unet         a small U-Net, the packaged one or the folder of another that
+             `data_prep.saliency_unet` trained; an exported signature can lock the same
+             box, it is TensorFlow throughout
 opencv       no network: plain backgrounds and GrabCut (`data_prep.saliency_opencv`)
-unet         the folder of a small U-Net trained by `data_prep.saliency_unet`; an
-             exported signature can lock the same box, it is TensorFlow throughout
 onnx         a published salient-object network as an ONNX file, run by cv2.dnn
 saved_model  any other network, as a SavedModel
 none         the whole picture
@@ -23,9 +24,10 @@ import tensorflow as tf
 from data_prep import saliency_masks, saliency_networks, saliency_opencv
 from data_prep.saliency_opencv import lock_box
 from kaleido_tf.data.locked_box import BoxRule
-from kaleido_tf.data.saliency_net import SaliencyNet
+from kaleido_tf.data.saliency_net import PACKAGED_FOLDER, SaliencyNet
 
-METHODS = ("opencv", "unet", "onnx", "saved_model", "none")
+METHODS = ("unet", "opencv", "onnx", "saved_model", "none")
+DEFAULT_METHOD = "unet"
 
 
 class Locker(abc.ABC):
@@ -201,8 +203,9 @@ def make_locker(method, weights=None):
 
     Args:
       method: name out of `METHODS`.
-      weights: path of what the method needs: a folder for "unet" and "saved_model", a
-        file for "onnx", None for the others.
+      weights: path of what the method needs: a folder for "saved_model", a file for
+        "onnx", None or a folder for "unet" (None: the packaged network), None for the
+        others.
 
     Returns:
       A `Locker`.
@@ -222,13 +225,13 @@ def make_locker(method, weights=None):
                 f"{weights!r} (methods with weights: unet, onnx, saved_model)"
             )
         return _WEIGHTLESS[method]()
+    if method == "unet":
+        return UNetLocker(weights or PACKAGED_FOLDER)
     if not weights:
         raise ValueError(
             f"`weights` should be the path of the network of method {method!r}. "
             f"Received: {weights!r}"
         )
-    if method == "unet":
-        return UNetLocker(weights)
     locker = NetworkLocker(method, saliency_networks.LOADERS[method](weights))
     try:  # now, and not at the first of many thousand pictures
         locker.probabilities(np.zeros([8, 8, 3], np.uint8))

@@ -82,7 +82,7 @@ class Placer:
         self,
         patch_arm="kaleido+saliency",
         canvas_size=256,
-        method="opencv",
+        method=saliency.DEFAULT_METHOD,
         weights=None,
     ):
         self._arm, self._size = patch_arm, canvas_size

@@ -47,7 +47,7 @@ class PrepareSettings:
     vocab_file: str
     max_tokens: int
     images_per_batch: int
-    saliency: str = "opencv"
+    saliency: str = saliency.DEFAULT_METHOD
     saliency_weights: str | None = None
     alignments: str | None = None
 

@@ -245,7 +245,7 @@ def flag_page():
     page.integer("canvas_size", 256, "Side of the canvas, pixels.", lower_bound=32)
     page.enum(
         "saliency",
-        "opencv",
+        saliency.DEFAULT_METHOD,
         list(saliency.METHODS),
         "What finds the object.",
     )

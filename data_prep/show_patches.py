@@ -31,13 +31,13 @@ def lock(picture, patch_arm, canvas_size, locker=None):
       picture: uint8 [h, w, 3] RGB.
       patch_arm: key of `PATCH_ARMS`; only "kaleido+saliency" looks for the object.
       canvas_size: side of the canvas in pixels.
-      locker: `saliency.Locker`; OpenCV's by default.
+      locker: `saliency.Locker`; the default method's if None.
 
     Returns:
       (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
       name of the method that found it).
     """
-    locker = locker or saliency.make_locker("opencv")
+    locker = locker or saliency.make_locker(saliency.DEFAULT_METHOD)
     canvas, box, method = shard_writer.place(
         picture,
         patch_arm,
@@ -140,7 +140,7 @@ def show_patches(
     patch_arm,
     patch_size,
     canvas_size,
-    saliency_method="opencv",
+    saliency_method=saliency.DEFAULT_METHOD,
     saliency_weights=None,
 ):
     """Writes the picture.
@@ -202,12 +202,14 @@ def flag_page():
     page.heading("Locked box")
     page.enum(
         "saliency",
-        "opencv",
+        saliency.DEFAULT_METHOD,
         list(saliency.METHODS),
         "What finds the object, with kaleido+saliency; see data_prep.prepare.",
     )
     page.string(
-        "saliency_weights", None, "Its network: a folder (unet, saved_model) or file."
+        "saliency_weights",
+        None,
+        "Its network, if not the packaged U-Net: folder or file.",
     )
     return page
 

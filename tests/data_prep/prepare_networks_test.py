@@ -119,7 +119,7 @@ def test_the_whole_picture_as_the_box(catalogue, tmp_path, mean_colour):
     info = prepare.prepare(str(catalogue), str(out), **settings)
     assert info["saliency"] is None
     with pytest.raises(ValueError, match="`weights` should be the path"):
-        prepare.prepare(str(catalogue), str(out), **SMALL, saliency="unet")
+        prepare.prepare(str(catalogue), str(out), **SMALL, saliency="onnx")
 
 
 def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch):

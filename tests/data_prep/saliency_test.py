@@ -64,7 +64,7 @@ def test_none_takes_every_picture_whole(picture):
     [
         ("u-net", None, ValueError, "`method` should be one of"),
         ("opencv", "some/file", ValueError, "should be left out"),
-        ("unet", None, ValueError, "should be the path"),
+        ("saved_model", None, ValueError, "should be the path"),
         ("onnx", "", ValueError, "should be the path"),
         ("unet", "missing", FileNotFoundError, "no trained U-Net"),
         ("onnx", "missing.onnx", FileNotFoundError, "an .onnx file"),

@@ -233,3 +233,40 @@ def test_augmented_masks_follow_their_pictures():
     np.testing.assert_array_equal(again, pictures)
     other, _ = saliency_data.augment(tf.constant(canvases), (1, 6))
     assert np.abs(other - pictures).max() > 10
+
+
+def _shirts(count):
+    """(pictures uint8 [n, 200, 160, 3], their boxes): shirts before noisy walls."""
+    rng = np.random.default_rng(3)
+    outline = np.array(
+        [(3, 0), (7, 0), (10, 3), (8, 5), (8, 10), (2, 10), (2, 5), (0, 3)]
+    )
+    pictures, boxes = [], []
+    for _ in range(count):
+        wall = rng.integers(150, 240, (25, 20, 3)).astype(np.float32)
+        picture = cv2.resize(wall, (160, 200), interpolation=cv2.INTER_CUBIC)
+        size, corner = rng.integers(70, 110), rng.integers(15, 40, 2)
+        points = (outline * size / 10 + corner).astype(np.int32)
+        cv2.fillPoly(picture, [points], rng.integers(0, 110, 3).tolist())
+        pictures.append(picture.clip(0, 255).astype(np.uint8))
+        (left, top), (right, bottom) = points.min(0), points.max(0) + 1
+        boxes.append([top / 200, left / 160, bottom / 200, right / 160])
+    return pictures, np.array(boxes, np.float32)
+
+
+def test_packaged_network_locks_what_stands_out():
+    locker = saliency.make_locker("unet")
+    assert saliency.DEFAULT_METHOD == "unet"
+    pictures, boxes = _shirts(8)
+    found, names = zip(*(locker.lock(picture) for picture in pictures), strict=True)
+    assert set(names) == {"unet"}
+    assert saliency_unet.box_iou(np.stack(found), boxes).numpy().mean() > 0.85
+    box, name = locker.lock(np.full((60, 90, 3), 200, np.uint8))
+    assert name == "whole" and box.tolist() == [0, 0, 1, 1]
+
+
+def test_data_set_keeps_the_packaged_network(tmp_path):
+    locker = saliency.make_locker("unet")
+    assert locker.export(str(tmp_path))
+    kept = saliency.make_locker("unet", str(tmp_path))
+    assert kept.describe() == locker.describe()

@@ -27,7 +27,7 @@ def test_box_is_the_one_of_the_records(picture, arm, tmp_path):
     writer = object.__new__(shard_writer.ShardWriter)
     writer.settings = types.SimpleNamespace(patch_arm=arm)
     writer._to_canvas = lambda image: patches.to_canvas(image, 128)
-    writer._lock = saliency.make_locker("opencv").lock
+    writer._lock = saliency.make_locker(saliency.DEFAULT_METHOD).lock
     theirs = writer._load(lambda: pictures.read_picture(path))
     np.testing.assert_array_equal(canvas, theirs[0])
     np.testing.assert_array_equal(box, theirs[1])
@@ -35,7 +35,7 @@ def test_box_is_the_one_of_the_records(picture, arm, tmp_path):
     if arm == "kaleido+saliency":
         # The picture fills the middle half of the canvas: y = 0.25 + 0.5 * y'.
         np.testing.assert_allclose(box, [0.35, 0.2, 0.65, 0.5], atol=0.05)
-        assert method == "plain"
+        assert method == "unet"
     else:
         np.testing.assert_allclose(box, [0.25, 0, 0.75, 1])
 
@@ -118,7 +118,7 @@ def test_box_by_another_method(picture, tmp_path):
     np.testing.assert_allclose(box, [0.25, 0, 0.75, 1])  # the picture on its canvas
     with pytest.raises(ValueError, match="should be the path of the network"):
         show_patches.show_patches(
-            *("x.png", str(tmp_path / "y.png"), "kaleido+saliency", 24, 64, "unet"),
+            *("x.png", str(tmp_path / "y.png"), "kaleido+saliency", 24, 64, "onnx"),
         )
 
 
