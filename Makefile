@@ -14,7 +14,7 @@ demo-real: OUT = demo-real
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-full demo-real recipe test test-port-full port-minilm lint clean
+.PHONY: demo demo-full demo-real finetune-demo recipe pretraining-value test test-port-full port-minilm lint clean
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,14 @@ $(READY): setup.py constraints.txt
 
 demo: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) scripts/demo.sh demo
+
+# The four tasks from the demo's model, within half an hour on two cores. For another
+# demo's: `make finetune-demo OUT=demo-real VARIANT=real MANIFEST=...`.
+finetune-demo: OUT = demo
+finetune-demo: VARIANT = demo
+finetune-demo: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) \
+	  scripts/finetune.sh $(VARIANT)
 
 # At most two hours on two cores.
 demo-full: $(READY)
@@ -44,6 +52,12 @@ recipe: $(READY)
 	$(BIN)/python -m benchmarks.recipe --data_dir=demo/data --output_dir=recipe \
 	  --precision=$$(scripts/precision.sh)
 
+# Every task from the demo's checkpoint and from scratch, three seeds each.
+pretraining-value: $(READY)
+	$(BIN)/python -m benchmarks.pretraining_value --data_dir=demo/data \
+	  --checkpoint=demo/run --lists_dir=demo/lists --output_dir=pretraining_value \
+	  --precision=$$(scripts/precision.sh)
+
 # A checkpoint of the paper's size in the release's format; 0.9 GB of temporary files.
 test-port-full: $(READY)
 	$(BIN)/python -m pytest -s tests/port/full_size.py
@@ -59,4 +73,5 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) .venv-minilm demo demo-full demo-real recipe
+	rm -rf $(VENV) .venv-minilm demo demo-full demo-real recipe \
+	  pretraining_value
