@@ -1,0 +1,168 @@
+"""An export as search uses it: signatures called with numpy arrays.
+
+Errors of an export, which are TensorFlow's, become a ValueError with the export's own
+words.
+"""
+
+import json
+import os
+import re
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  (registers the ops of the exported tokenizer)
+
+INFO_FILE = os.path.join("assets.extra", "kaleido_info.json")
+# What a search page can't do without.
+REQUIRED = ("image_features", "match_features", "explain")
+
+
+def newest_version(directory):
+    """Path of the newest version in an export's folder.
+
+    Args:
+      directory: a folder of numbered versions, as TensorFlow Serving wants it, or one
+        version.
+
+    Raises:
+      FileNotFoundError: neither.
+    """
+    if os.path.isfile(os.path.join(directory, "saved_model.pb")):
+        return directory
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    versions = [
+        int(name)
+        for name in names
+        if name.isdecimal()
+        and os.path.isfile(os.path.join(directory, name, "saved_model.pb"))
+    ]
+    if not versions:
+        raise FileNotFoundError(
+            f"`export` should be a folder of `python -m kaleido_tf.serving.export`, "
+            f"with a numbered version in it. Received: {directory}"
+        )
+    chosen = max(versions)
+    return next(
+        os.path.join(directory, n) for n in names if n.isdecimal() and int(n) == chosen
+    )
+
+
+def _read_info(path):
+    file_path = os.path.join(path, INFO_FILE)
+    try:
+        with open(file_path, encoding="utf-8") as file:
+            info = json.load(file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{file_path} should exist: it says what the export holds (export again)"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{file_path} should be JSON. Received: {error}") from error
+    if "export_sha256" not in info:
+        raise ValueError(
+            f"{file_path} should hold `export_sha256`. Received: {sorted(info)}"
+        )
+    return info
+
+
+def plain_message(error):
+    """The sentence of an export's error, without TensorFlow's trace around it: str."""
+    text = error.message or str(error)
+    found = re.search(r"(?:assertion failed|Expected '.*?'|): \[(.*?)\]", text, re.S)
+    if found and "assertion failed" in text:
+        return found[1].strip().strip("'\"")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [ln for ln in lines if not ln.startswith(("[[", "Graph execution", "Det"))]
+    return (kept or lines or ["no message"])[0]
+
+
+class Export:
+    """A loaded export.
+
+    Args:
+      directory: see `newest_version`.
+
+    Attributes:
+      path: of the version that was loaded.
+      info: its kaleido_info.json, a dict.
+      num_patches, feature_size: P, F of its patch features.
+      vector_size: D of its vectors, 0 where the model has none.
+    """
+
+    def __init__(self, directory):
+        self.path = newest_version(os.fspath(directory))
+        self.info = _read_info(self.path)
+        self._loaded = tf.saved_model.load(self.path)
+        self._signatures = self._loaded.signatures
+        missing = [name for name in REQUIRED if name not in self._signatures]
+        if missing:
+            raise ValueError(
+                f"{self.path} should have the signatures {list(REQUIRED)}. Missing: "
+                f"{missing} (export the model again, with all of its signatures)"
+            )
+        outputs = self._signatures["image_features"].structured_outputs
+        shape = outputs["patch_features"].shape
+        self.num_patches, self.feature_size = int(shape[1]), int(shape[2])
+        self.vector_size = 0
+        if self.has("text_vectors") and self.has("image_vectors"):
+            vectors = self._signatures["text_vectors"].structured_outputs
+            self.vector_size = int(vectors["text_vectors"].shape[1])
+
+    @property
+    def sha256(self):
+        """Identity of the export: str."""
+        return self.info["export_sha256"]
+
+    @property
+    def config(self):
+        """The model's config as a dict."""
+        return self.info.get("config", {})
+
+    def has(self, name):
+        """Whether the export has a signature."""
+        return name in self._signatures
+
+    def call(self, name, **inputs):
+        """Calls a signature.
+
+        Args:
+          name: of the signature.
+          **inputs: its inputs: arrays, or lists of str or bytes.
+
+        Returns:
+          dict of numpy arrays.
+
+        Raises:
+          ValueError: no such signature, or inputs that the export refuses.
+        """
+        if not self.has(name):
+            raise ValueError(
+                f"The export should have the signature `{name}`. Received: "
+                f"{sorted(self._signatures)} (export a checkpoint of that task with it)"
+            )
+        signature = self._signatures[name]
+        specs = signature.structured_input_signature[1]
+        tensors = {k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()}
+        try:
+            outputs = signature(**tensors)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(plain_message(error)) from error
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    def text_vectors(self, texts, batch_size=128):
+        """Unit vectors of texts: float32 [n, D]."""
+        parts = [
+            self.call("text_vectors", text=texts[start : start + batch_size])
+            for start in range(0, len(texts), batch_size)
+        ]
+        vectors = [part["text_vectors"] for part in parts]
+        return np.concatenate(vectors or [np.zeros((0, self.vector_size), np.float32)])
+
+    def image_vectors(self, features, batch_size=64):
+        """Unit vectors of patch features [n, P, F]: float32 [n, D]."""
+        parts = [
+            self.call("image_vectors", patch_features=features[i : i + batch_size])
+            for i in range(0, len(features), batch_size)
+        ]
+        vectors = [part["image_vectors"] for part in parts]
+        return np.concatenate(vectors or [np.zeros((0, self.vector_size), np.float32)])

@@ -1,0 +1,225 @@
+"""CLI: `python -m kaleido_tf.search.page` serves a search page on a catalogue's index.
+
+By default for this machine alone (127.0.0.1). Nothing is loaded from elsewhere, nothing
+is sent elsewhere.
+"""
+
+import os
+import random
+import time
+
+from absl import logging
+
+from kaleido_tf import cli
+
+
+def flag_page():
+    """The command's flags; defined on the call, so that importing defines none."""
+    page = cli.FlagPage("Serves a search page on a catalogue's index.")
+    page.heading("Input")
+    page.string(
+        "export",
+        None,
+        "Folder of `python -m kaleido_tf.serving.export`, the one of the index.",
+        required=True,
+    )
+    page.string(
+        "index_dir",
+        None,
+        "Folder of `python -m kaleido_tf.search.index`.",
+        required=True,
+    )
+    page.string(
+        "pictures_dir",
+        None,
+        "Folder of the manifest, where it isn't any more where it was indexed.",
+    )
+    page.heading("Search")
+    page.integer(
+        "candidates",
+        100,
+        "Pictures or texts that the matching head ranks anew.",
+        lower_bound=1,
+        upper_bound=10_000,
+    )
+    page.integer("top_k", 24, "Products of an answer.", lower_bound=1, upper_bound=200)
+    page.heading("Server")
+    page.string("host", "127.0.0.1", "Address; 0.0.0.0 opens it to the network.")
+    page.integer("port", 7860, "Port.", lower_bound=1, upper_bound=65535)
+    return page
+
+
+def _gradio():
+    # Before the import: no version check, no statistics.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import gradio
+    except ImportError as error:
+        raise ValueError(
+            "gradio should be installed for the page. Received: no such package "
+            "(python -m pip install 'kaleido_tf[search]')"
+        ) from error
+    return gradio
+
+
+def examples(engine, num_texts=4, num_pictures=10, seed=0):
+    """(queries, (image_id, path, text) of pictures) to begin with, of the catalogue."""
+    from kaleido_tf.search.page_markup import title_of
+
+    rng, rows = random.Random(seed), engine.rows
+    chosen = rng.sample(range(len(rows)), min(len(rows), 4 * num_pictures))
+    texts = [title_of(rows[number].item.text).lower() for number in chosen]
+    short = [text for text in texts if 8 <= len(text) <= 44]
+    views = {}
+    for number in chosen:
+        item = rows[number].item
+        if item.image:
+            views.setdefault(item.subcategory or item.product_id, item)
+    shown = [
+        (item.image_id, engine.image_path(item.image_id), item.text)
+        for item in list(views.values())[:num_pictures]
+    ]
+    return list(dict.fromkeys(short or texts))[:num_texts], shown
+
+
+def build_page(engine, top_k=24, model=""):
+    """The page as a `gradio.Blocks`, not yet launched.
+
+    Args:
+      engine: `SearchEngine`.
+      top_k: products of an answer.
+      model: what the header says of the model.
+
+    Returns:
+      (blocks, dict of arguments for its `launch`).
+    """
+    gr = _gradio()
+    from kaleido_tf.search import page_markup as markup
+    from kaleido_tf.search import page_script, page_style
+    from kaleido_tf.search.page_events import PageEvents
+
+    events = PageEvents(engine, top_k)
+    texts, shown = examples(engine)
+    images = len(engine.rows)
+    plain = dict(elem_classes="k-plain", apply_default_css=False)
+    with gr.Blocks(title="Catalogue search", analytics_enabled=False) as blocks:
+        gr.HTML(markup.header(engine.num_products, images, model), **plain)
+        asked = gr.State(None, time_to_live=3600)
+        with gr.Tabs():
+            with gr.Tab("By description", id="text"):
+                with gr.Row(elem_id="k-ask"):
+                    query = gr.Textbox(
+                        label="What are you looking for?",
+                        placeholder=f"such as: {texts[0]}",
+                        elem_id="k-query",
+                        lines=1,
+                        max_lines=3,
+                        scale=6,
+                    )
+                    search = gr.Button(
+                        "Search", variant="primary", elem_id="k-search", scale=1
+                    )
+                tries = gr.HTML(
+                    markup.chips(texts), js_on_load=page_script.PICK, **plain
+                )
+            with gr.Tab("By picture", id="picture"):
+                upload = gr.File(
+                    label="A picture of a product (JPEG or PNG)",
+                    file_types=["image"],
+                    type="binary",
+                    elem_id="k-upload",
+                    height=120,
+                )
+                if shown:
+                    strip = gr.HTML(
+                        markup.strip(shown), js_on_load=page_script.PICK, **plain
+                    )
+        results = gr.HTML("", js_on_load=page_script.PICK, elem_id="k-results", **plain)
+        detail = gr.HTML("", js_on_load=page_script.DETAIL, elem_id="k-panel", **plain)
+
+        def chosen_text(event: gr.EventData):
+            return event.query, *events.by_text(event.query)
+
+        def chosen_picture(event: gr.EventData):
+            return events.by_product(event.image_id)
+
+        def chosen_result(asked, event: gr.EventData):
+            return events.explain(asked, event.image_id)
+
+        quick = dict(show_progress="minimal", api_visibility="private")
+        outputs = [asked, results]
+        for listen in (query.submit, search.click):
+            listen(events.by_text, query, outputs, **quick)
+        tries.select(chosen_text, None, [query, *outputs], **quick)
+        upload.upload(events.by_picture, upload, outputs, **quick)
+        if shown:
+            strip.select(chosen_picture, None, outputs, **quick)
+        detail.like(chosen_picture, None, outputs, **quick)
+        results.select(chosen_result, asked, detail, **quick)
+    theme = gr.themes.Base(
+        primary_hue="blue",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=page_style.FONTS,
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return blocks, {"theme": theme, "css": page_style.CSS, "footer_links": []}
+
+
+def launch(blocks, look, host, port, block=True):
+    """Starts the server: (address, the running blocks).
+
+    Args:
+      blocks, look: of `build_page`.
+      host, port: where; ValueError where the port is taken.
+      block: whether to stay until the process is ended.
+    """
+    try:
+        _, address, _ = blocks.queue(default_concurrency_limit=2).launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            quiet=True,
+            show_error=True,
+            max_file_size="20mb",
+            ssr_mode=False,
+            prevent_thread_lock=True,
+            enable_monitoring=False,
+            **look,
+        )
+    except OSError as error:
+        raise ValueError(
+            f"`port` should be free. Received: {port} ({str(error)[:200]})"
+        ) from error
+    print(f"Search page: {address}", flush=True)
+    if block:
+        blocks.block_thread()
+    return address
+
+
+def main(settings):
+    """Serves the page with a dict of flags."""
+    _gradio()  # says at once where it is missing
+    from kaleido_tf.search.engine import SearchEngine
+    from kaleido_tf.search.exported import Export
+
+    start = time.time()
+    engine = SearchEngine(
+        Export(settings["export"]),
+        settings["index_dir"],
+        settings["pictures_dir"],
+        settings["candidates"],
+    )
+    # The first call of a signature is slow: it isn't a visitor's.
+    engine.explain(engine.rows[0].item.text, engine.rows[0].item.image_id)
+    engine.search_text(engine.rows[0].item.text)
+    blocks, look = build_page(engine, settings["top_k"])
+    logging.info("ready after %.0f s", time.time() - start)
+    launch(blocks, look, settings["host"], settings["port"])
+
+
+if __name__ == "__main__":
+    PAGE = flag_page()
+    cli.run(lambda: main(PAGE.values()), PAGE)

@@ -1,0 +1,176 @@
+"""What an index is made from: a manifest's pictures, or a prepared data set's records.
+
+Both give items; for pictures that aren't stored yet a `source` gives features: the
+export computes them from the bytes, a prepared data set has them already.
+"""
+
+import hashlib
+import os
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from kaleido_tf.data import records
+from kaleido_tf.data.dataset_info import FILE_NAME, DatasetInfo, file_sha256
+from kaleido_tf.search.manifest import Item
+
+SPLITS = ("train", "validation")
+_STRINGS = ("image_id", "product_id", "text", "category", "subcategory")
+
+
+def picture_stamp(path):
+    """[size, mtime in ns] of a file; [] where it can't be read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def read_picture(path):
+    """Bytes of a picture's file; ValueError where there are none."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"can't be read: {error.strerror}") from error
+    if not data:
+        raise ValueError("the file is empty")
+    return data
+
+
+def picture_key(data):
+    """Key of a picture: the hash of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+class PreparedData:
+    """A prepared data set as a source of items and features.
+
+    Args:
+      directory: its folder.
+      export: `Export`, whose features these should be.
+
+    Raises:
+      ValueError: a data set of other features than the export's.
+    """
+
+    def __init__(self, directory, export):
+        self.info = DatasetInfo.load(directory)
+        check_dataset(self.info, export)
+        path = os.path.join(directory, FILE_NAME)
+        self.fingerprint = file_sha256(path)[:16]
+        self.made = os.stat(path).st_mtime_ns
+
+    def key(self, image_id):
+        """Key of a record's picture: of this data set and this image."""
+        return hashlib.sha256(f"{self.fingerprint} {image_id}".encode()).hexdigest()[
+            :32
+        ]
+
+    def _paths(self):
+        """Yields (split, path of a shard)."""
+        for split in SPLITS:
+            if split in self.info.values["splits"]:
+                for path in self.info.shard_paths(split):
+                    yield split, path
+
+    def items(self):
+        """Items of the records that have a text: (list of `Item`, skipped dicts)."""
+        items, skipped = [], []
+        spec = {key: tf.io.FixedLenFeature([], tf.string) for key in _STRINGS}
+        for split, path in self._paths():
+            for batch in _batches(path, lambda x: tf.io.parse_example(x, spec)):
+                columns = [[v.decode() for v in batch[key].numpy()] for key in _STRINGS]
+                for values in zip(*columns, strict=True):
+                    item = Item(**dict(zip(_STRINGS, values, strict=True)), split=split)
+                    if any(c.isalnum() for c in item.text):
+                        items.append(item)
+                    else:
+                        skipped.append(
+                            {
+                                "reason": "empty text",
+                                "detail": "the record should have a text",
+                                "image_id": item.image_id,
+                            }
+                        )
+        if not items:
+            raise ValueError(
+                f"`data_dir` should hold records with a text. Received: {len(skipped)} "
+                f"records without in {self.info.directory}"
+            )
+        return items, skipped
+
+    def features(self, keys, batch_size=64):
+        """Features of some records.
+
+        Args:
+          keys: dict image_id -> key.
+          batch_size: records at once.
+
+        Yields:
+          (keys, float16 [n, P, F] features, float32 [n, 4] boxes).
+        """
+        shapes = self.info.shapes
+
+        def decode(serialized):
+            return records.decode_records(serialized, shapes)
+
+        for _, path in self._paths():
+            for batch in _batches(path, decode, batch_size):
+                ids = [value.decode() for value in batch["image_id"].numpy()]
+                rows = [row for row, image_id in enumerate(ids) if image_id in keys]
+                if rows:
+                    features = batch["patch_features"].numpy()[rows].astype(np.float16)
+                    chosen = [keys[ids[row]] for row in rows]
+                    yield chosen, features, batch["box"].numpy()[rows]
+
+
+def _batches(path, parse, size=256):
+    """Yields the parsed batches of a shard; ValueError where it is damaged."""
+    data = tf.data.TFRecordDataset(path).batch(size).map(parse)
+    done = 0
+    try:
+        for batch in data:
+            yield batch
+            done += size
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(records.damaged_message(path, done, error.message)) from error
+
+
+def check_dataset(info, export):
+    """Raises ValueError where a data set's features aren't the export's.
+
+    Args:
+      info: `DatasetInfo`.
+      export: `Export`.
+    """
+    theirs = export.info.get("dataset", {})
+    ours = {
+        "patch_arm": info.patch_arm,
+        "feature_size": info.feature_size,
+        "canvas_size": info.values.get("canvas_size"),
+        "coarse_patch_size": info.values.get("coarse_patch_size"),
+        "backbone": info.values.get("backbone"),
+    }
+    for name, value in ours.items():
+        if name in theirs and theirs[name] != value:
+            raise ValueError(
+                f"`{name}` of the data set should be {theirs[name]!r}, as in the "
+                f"export. Received: {value!r} in {info.directory} (leave --data_dir "
+                "out: features are then computed from the manifest's pictures)"
+            )
+    shape = info.shapes.arrays["patch_features"]
+    wanted = (export.num_patches, export.feature_size)
+    if shape != wanted:
+        raise ValueError(
+            f"The data set should have features {wanted}, as the export. Received: "
+            f"{shape} in {info.directory}"
+        )
+    if not theirs:
+        logging.warning(
+            "The export doesn't say which data its features are like: only their "
+            "shape was compared with %s",
+            info.directory,
+        )

@@ -1,0 +1,254 @@
+"""The folder of an index, both directions.
+
+INDEX_DIR/index.json       which export it belongs to, sizes, the current table; small
+INDEX_DIR/pictures/        shards by picture: features float16 [P, F], image vectors and
+                           boxes float32
+INDEX_DIR/texts/           shards by text: text vectors float32
+INDEX_DIR/tables/N/        one state of the catalogue: items.jsonl (a line an image, its
+                           keys into the shards), image.faiss and text.faiss
+INDEX_DIR/skipped.jsonl    what was left out, and why
+
+Shards are only ever added to, a table is written whole, and index.json, which names the
+table, is replaced last: whoever reads meanwhile sees the old state or the new one.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+
+from kaleido_tf.search import nearest
+from kaleido_tf.search.manifest import Item
+from kaleido_tf.search.shards import Shards
+
+FORMAT = 1
+INFO = "index.json"
+SKIPPED = "skipped.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An item of the index: the manifest's, and where its arrays are.
+
+    Attributes:
+      item: `Item`; its image relative to the index's `pictures_dir` where it is in it.
+      picture, text: str, keys into the shards.
+      stamp: [size, mtime in ns] of the picture when its bytes were last hashed, or [].
+    """
+
+    item: Item
+    picture: str
+    text: str
+    stamp: list = dataclasses.field(default_factory=list)
+
+    def to_dict(self):
+        values = dataclasses.asdict(self.item)
+        keys = {"picture_key": self.picture, "text_key": self.text}
+        return {**values, **keys, "stamp": self.stamp}
+
+    @classmethod
+    def from_dict(cls, values):
+        values = dict(values)
+        picture, text = values.pop("picture_key"), values.pop("text_key")
+        return cls(
+            item=Item(**{k: v for k, v in values.items() if k != "stamp"}),
+            picture=picture,
+            text=text,
+            stamp=values.get("stamp", []),
+        )
+
+
+def text_key(text):
+    """Key of a text: its hash."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def write_json(path, values):
+    """Writes JSON whole or not at all."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(values, file, indent=1)
+        file.write("\n")
+    os.replace(temporary, path)
+
+
+def write_lines(path, rows):
+    """Writes dicts as JSON lines, whole or not at all."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    os.replace(temporary, path)
+
+
+def _read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Holds a folder for one writer; ValueError where there is another."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"`index_dir` should have one writer at a time. Received: {folder}, "
+                "which another run is writing (wait for it, or stop it)"
+            ) from error
+        yield
+
+
+class Store:
+    """An index's folder.
+
+    Args:
+      folder: INDEX_DIR.
+      values: dict of index.json.
+
+    Attributes:
+      values: the same.
+      pictures, texts: `Shards`.
+    """
+
+    def __init__(self, folder, values):
+        self.folder, self.values = os.fspath(folder), values
+        size = values["vector_size"]
+        self.pictures = Shards(
+            os.path.join(self.folder, "pictures"),
+            {
+                "features": (
+                    (values["num_patches"], values["feature_size"]),
+                    np.dtype(np.float16),
+                ),
+                "vectors": ((size,), np.dtype(np.float32)),
+                "boxes": ((4,), np.dtype(np.float32)),
+            },
+        )
+        self.texts = Shards(
+            os.path.join(self.folder, "texts"),
+            {"vectors": ((size,), np.dtype(np.float32))},
+        )
+
+    @classmethod
+    def open(cls, folder, export):
+        """Opens an index that is there.
+
+        Args:
+          folder: INDEX_DIR.
+          export: `Export` that it is to be used with.
+
+        Raises:
+          FileNotFoundError: no index.
+          ValueError: an index of another export or format, or a damaged one.
+        """
+        path = os.path.join(folder, INFO)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"`index_dir` should be a folder of `python -m kaleido_tf.search.index`"
+                f". Received: {folder}, which has no {INFO}"
+            )
+        with open(path, encoding="utf-8") as file:
+            try:
+                values = json.load(file)
+            except ValueError as error:
+                raise ValueError(f"{path} should be JSON. Received: {error}") from error
+        if values.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} should have format {FORMAT}. Received: "
+                f"{values.get('format')!r} (delete the folder and make the index again)"
+            )
+        if values["export_sha256"] != export.sha256:
+            raise ValueError(
+                f"{folder} should be an index of the export {export.path} "
+                f"({export.sha256[:12]}...). Received: one of another export "
+                f"({values['export_sha256'][:12]}...). Vectors of two models don't "
+                "compare: choose another --index_dir, or delete this one"
+            )
+        return cls(folder, values)
+
+    @classmethod
+    def open_or_create(cls, folder, export):
+        """`open`, or an empty index where there is none."""
+        if os.path.isfile(os.path.join(folder, INFO)):
+            return cls.open(folder, export)
+        values = {
+            "format": FORMAT,
+            "export_sha256": export.sha256,
+            "num_patches": export.num_patches,
+            "feature_size": export.feature_size,
+            "vector_size": export.vector_size,
+            "table": None,
+        }
+        os.makedirs(folder, exist_ok=True)
+        write_json(os.path.join(folder, INFO), values)
+        return cls(folder, values)
+
+    @property
+    def _table(self):
+        return os.path.join(self.folder, "tables", str(self.values["table"]))
+
+    def rows(self):
+        """Items of the current table: list of `Row`, empty before the first."""
+        if self.values["table"] is None:
+            return []
+        path = os.path.join(self._table, "items.jsonl")
+        return [Row.from_dict(values) for values in _read_lines(path)]
+
+    def nearest(self, side):
+        """The faiss index of a side ("image" or "text"); None without vectors."""
+        if not self.values["vector_size"]:
+            return None
+        return nearest.load(os.path.join(self._table, f"{side}.faiss"))
+
+    def finish(self, rows, kind, **about):
+        """Makes `rows` the index's state.
+
+        Args:
+          rows: list of `Row` whose keys are all stored.
+          kind: of `nearest.KINDS`.
+          **about: what index.json says besides.
+        """
+        number = 1 + (self.values["table"] or 0)
+        table = os.path.join(self.folder, "tables", str(number))
+        shutil.rmtree(table, ignore_errors=True)
+        os.makedirs(table)
+        write_lines(os.path.join(table, "items.jsonl"), [r.to_dict() for r in rows])
+        pictures, texts = distinct(rows, "picture"), distinct(rows, "text")
+        if self.values["vector_size"]:
+            for side, shards, keys in (
+                ("image", self.pictures, pictures),
+                ("text", self.texts, texts),
+            ):
+                built = nearest.build(shards.read("vectors", keys), kind)
+                nearest.save(built, os.path.join(table, f"{side}.faiss"))
+        counts = {
+            "images": len(rows),
+            "products": len({row.item.product_id for row in rows}),
+            "pictures": len(pictures),
+            "texts": len(texts),
+        }
+        self.values = {**self.values, **about, "counts": counts, "index": kind}
+        self.values["table"] = number
+        write_json(os.path.join(self.folder, INFO), self.values)
+        self._clean(number, set(pictures), set(texts))
+
+    def _clean(self, number, pictures, texts):
+        """Removes older tables, and what no item needs any more."""
+        folder = os.path.join(self.folder, "tables")
+        for name in os.listdir(folder):
+            if name != str(number):
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+        self.pictures.remove_dead(pictures)
+        self.texts.remove_dead(texts)
+
+
+def distinct(rows, key):
+    """Keys of one kind ("picture" or "text") in order, each once: list of str."""
+    return list(dict.fromkeys(getattr(row, key) for row in rows))

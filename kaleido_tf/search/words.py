@@ -1,0 +1,112 @@
+"""Which words and which patches answered to each other: the attention of a pair.
+
+The export's `explain` gives attention by word piece; people read words.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from kaleido_tf.config import PATCH_ARMS
+from kaleido_tf.data import patches
+
+_SPECIAL = ("[CLS]", "[SEP]", "[PAD]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Attention between the W words of a text and the P patches of a picture.
+
+    Attributes:
+      words: list of str, as the tokenizer sees them (lower case).
+      attention: float32 [W, P], how much more than an even share of its level a patch
+        gets from a word: 1 is an even share.
+      rectangles: float32 [P, 4], y1, x1, y2, x2 of the patches in [0, 1] of the
+        picture.
+      levels: list of int [P], grid of each patch's level (1 to 5, or 8).
+      box: float32 [4], the locked box in [0, 1] of the picture.
+    """
+
+    words: list
+    attention: np.ndarray
+    rectangles: np.ndarray
+    levels: list
+    box: np.ndarray
+
+    def strongest(self, word, count=3):
+        """The patches that a word attends to most: list of (grid, row, column).
+
+        Rows and columns count from 1. Level 1, the whole object, says nothing about
+        place and is left out.
+        """
+        order = np.argsort(-self.attention[word], kind="stable")
+        starts = {grid: self.levels.index(grid) for grid in self.levels}
+        found = []
+        for patch in order:
+            grid = self.levels[patch]
+            if grid > 1 and len(found) < count:
+                row, column = divmod(int(patch) - starts[grid], grid)
+                found.append((grid, row + 1, column + 1))
+        return found
+
+
+def words_of(tokens, mask):
+    """Groups word pieces into words.
+
+    Args:
+      tokens: list of str, pieces ("##" goes on with a word) with [CLS] and [SEP].
+      mask: int [T], 0 for padding.
+
+    Returns:
+      list of (word, list of its pieces' places).
+    """
+    words = []
+    for place, (token, used) in enumerate(zip(tokens, mask, strict=True)):
+        if not used or token in _SPECIAL:
+            continue
+        if token.startswith("##") and words:
+            word, places = words[-1]
+            words[-1] = (word + token[2:], [*places, place])
+        else:
+            words.append((token, [place]))
+    return words
+
+
+def explain(outputs, config, box):
+    """An `Explanation` from the first row of the export's `explain`.
+
+    Args:
+      outputs: dict of its outputs: tokens [1, T], token_mask [1, T], attention
+        [1, T, P].
+      config: the export's config, whose `patch_arm` names the level table.
+      box: [4], the locked box of the picture.
+    """
+    levels = PATCH_ARMS[config["patch_arm"]]
+    grids = [level.grid for level in levels for _ in range(level.num_patches)]
+    tokens = [token.decode() for token in outputs["tokens"][0]]
+    words = words_of(tokens, outputs["token_mask"][0])
+    attention = np.stack(
+        [outputs["attention"][0][places].mean(axis=0) for _, places in words]
+        or [np.zeros(len(grids), np.float32)]
+    )[: len(words)]
+    box = np.asarray(box, np.float32)
+    scale = np.tile(box[2:] - box[:2], 2)
+    rectangles = np.tile(box[:2], 2) + patches.patch_rectangles(levels) * scale
+    return Explanation(
+        words=[word for word, _ in words],
+        attention=_by_share(attention, np.array(grids)),
+        rectangles=rectangles.astype(np.float32),
+        levels=grids,
+        box=box,
+    )
+
+
+def _by_share(attention, grids):
+    """Attention over an even share of its level: large patches aren't favoured."""
+    result = np.ones_like(attention, np.float32)
+    for grid in np.unique(grids):
+        part = grids == grid
+        total = attention[:, part].sum(axis=1, keepdims=True)
+        share = attention[:, part] / np.maximum(total, 1e-12)
+        result[:, part] = share * part.sum()
+    return result

@@ -1,0 +1,357 @@
+"""Catalogue -> index: incremental, resumable, refused where it doesn't fit."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from data_prep import sources as prep_sources
+from kaleido_tf.search import index, manifest, nearest
+from kaleido_tf.search.builder import build_index
+from kaleido_tf.search.engine import SearchEngine
+from kaleido_tf.search.exported import Export
+from kaleido_tf.search.shards import Shards
+from kaleido_tf.search.store import Store, locked, write_json
+
+
+def skipped_rows(folder):
+    with open(folder / "skipped.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def top(engine, query):
+    return [hit.image_id for hit in engine.search_text(query, 3).hits]
+
+
+class Counting:
+    """An export that counts what goes through it, and may fail at a picture."""
+
+    def __init__(self, export, fail_after=None):
+        self._export, self._left = export, fail_after
+        self.pictures = 0
+
+    def __getattr__(self, name):
+        return getattr(self._export, name)
+
+    def call(self, name, **inputs):
+        if name == "image_features":
+            if self._left is not None and self._left <= 0:
+                raise KeyboardInterrupt
+            self._left = None if self._left is None else self._left - 1
+            self.pictures += len(inputs["image_bytes"])
+        return self._export.call(name, **inputs)
+
+
+def test_what_is_stored(export, catalogue, tmp_path):
+    done = build_index(export, tmp_path / "index", catalogue, batch_size=3)
+    assert {k: done[k] for k in ("images", "products", "pictures", "texts")} == {
+        "images": 7,
+        "products": 6,
+        "pictures": 7,
+        "texts": 5,
+    }
+    assert (done["computed"], done["copied"], done["skipped"]) == (7, 0, 0)
+    store = Store.open(tmp_path / "index", export)
+    row = store.rows()[0]
+    assert row.item.image_id == "a" and row.item.image == "a.png"
+    features = store.pictures.read("features", [row.picture])
+    assert features.dtype == np.float16
+    np.testing.assert_allclose(features[0, 0, :3], [250 / 255, 0, 0], atol=2e-3)
+    np.testing.assert_array_equal(
+        store.pictures.read("boxes", [row.picture]), [[0, 0.25, 1, 0.75]]
+    )
+    np.testing.assert_allclose(store.texts.read("vectors", [row.text]), [[1, 0, 0]])
+
+
+def test_a_second_run_does_what_is_new(export, catalogue, tmp_path):
+    folder = tmp_path / "index"
+    counting = Counting(export)
+    build_index(counting, folder, catalogue)
+    assert counting.pictures == 7
+    done = build_index(counting, folder, catalogue)
+    assert counting.pictures == 7 and done["computed"] == done["encoded"] == 0
+
+    # One picture changes, a text changes, one goes, one comes.
+    lines = catalogue.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    cv2.imwrite(
+        str(catalogue.parent / "c.png"), np.full((40, 30, 3), (0, 0, 255), np.uint8)
+    )
+    rows[1]["title"] = "a blue one now"
+    new = {"product_id": "p9", "image": "n.png", "title": "new green coat"}
+    cv2.imwrite(
+        str(catalogue.parent / "n.png"), np.full((40, 30, 3), (0, 255, 0), np.uint8)
+    )
+    rows = [*rows[:4], *rows[5:], new]
+    catalogue.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = build_index(counting, folder, catalogue)
+    assert counting.pictures == 9 and done["computed"] == 2 and done["encoded"] == 2
+    assert done["images"] == 7
+    engine = SearchEngine(export, folder)
+    assert top(engine, "green")[0] == "n"
+    assert set(top(engine, "red")) == {"a", "c", "b"}
+    with pytest.raises(ValueError, match="`image_id` should be one of the index's 7"):
+        engine.features("e")
+    assert engine.row("b").item.text == "a blue one now"
+    assert os.listdir(folder / "tables") == ["3"]
+
+
+def test_same_bytes_are_computed_once(export, catalogue, tmp_path):
+    rows = [json.loads(line) for line in catalogue.read_text().splitlines()]
+    (catalogue.parent / "copy.png").write_bytes(
+        (catalogue.parent / "a.png").read_bytes()
+    )
+    rows.append({"product_id": "p8", "image": "copy.png", "title": "another red one"})
+    catalogue.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counting = Counting(export)
+    done = build_index(counting, tmp_path / "index", catalogue)
+    assert counting.pictures == done["pictures"] == 7 and done["images"] == 8
+    assert top(SearchEngine(export, tmp_path / "index"), "red")[:2] == ["a", "copy"]
+
+
+def test_goes_on_where_it_was_interrupted(export, catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr("kaleido_tf.search.builder.PICTURES_PER_SHARD", 2)
+    monkeypatch.setattr(
+        "kaleido_tf.search.builder.PictureWriter.__init__.__defaults__", (2,)
+    )
+    broken = Counting(export, fail_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(broken, tmp_path / "index", catalogue, batch_size=2)
+    with pytest.raises(ValueError, match="one without a table"):
+        SearchEngine(export, tmp_path / "index")
+    counting = Counting(export)
+    done = build_index(counting, tmp_path / "index", catalogue, batch_size=2)
+    assert counting.pictures == 3 and done["images"] == 7
+    assert top(SearchEngine(export, tmp_path / "index"), "red")[0] == "a"
+
+
+def test_unreadable_pictures_are_listed(export, catalogue, tmp_path):
+    (catalogue.parent / "a.png").write_bytes(b"no picture")
+    (catalogue.parent / "b.png").write_bytes(b"")
+    (catalogue.parent / "c.png").unlink()
+    with open(catalogue, "a", encoding="utf-8") as file:
+        file.write('{"product_id": "p7", "image": "d.png"}\nnot json\n')
+    done = build_index(export, tmp_path / "index", catalogue, batch_size=4)
+    assert done["images"] == 4 and done["skipped"] == 5
+    by_id = {row.get("image_id"): row for row in skipped_rows(tmp_path / "index")}
+    assert "the file is empty" in by_id["b"]["detail"]
+    assert "can't be read" in by_id["c"]["detail"]
+    assert by_id["a"]["reason"] == "unreadable picture"
+    lines = [r for r in skipped_rows(tmp_path / "index") if "line" in r]
+    assert [(r["line"], r["reason"]) for r in lines] == [
+        (8, "empty text"),
+        (9, "not JSON"),
+    ]
+    for name in "defg":
+        (catalogue.parent / f"{name}.png").write_bytes(b"no picture either")
+    with pytest.raises(ValueError, match="should have a picture that can be read"):
+        build_index(export, tmp_path / "index2", catalogue)
+
+
+def test_an_index_of_another_export_is_refused(export, catalogue, tmp_path):
+    folder = tmp_path / "index"
+    build_index(export, folder, catalogue)
+    other = Counting(export)
+    other.sha256, other.path = "f" * 64, "/another/1"
+    for use in (
+        lambda: build_index(other, folder, catalogue),
+        lambda: SearchEngine(other, folder),
+    ):
+        with pytest.raises(ValueError, match="one of another export .*delete this one"):
+            use()
+    values = json.loads((folder / "index.json").read_text())
+    write_json(folder / "index.json", {**values, "format": 0})
+    with pytest.raises(ValueError, match="should have format 1. Received: 0"):
+        SearchEngine(export, folder)
+    with pytest.raises(FileNotFoundError, match="kaleido_tf.search.index"):
+        SearchEngine(export, tmp_path / "nowhere")
+
+
+def test_one_writer_at_a_time(export, catalogue, tmp_path):
+    with (
+        locked(tmp_path / "index"),
+        pytest.raises(ValueError, match="one writer at a time"),
+    ):
+        build_index(export, tmp_path / "index", catalogue)
+
+
+def test_damage_is_named(export, catalogue, tmp_path):
+    folder = tmp_path / "index"
+    build_index(export, folder, catalogue)
+    shard = folder / "pictures" / "000000"
+    data = (shard / "features.npy").read_bytes()
+    (shard / "features.npy").write_bytes(data[:-10])
+    with pytest.raises(ValueError, match="pictures/000000 should be a whole shard"):
+        SearchEngine(export, folder)
+
+
+def test_the_catalogue_may_move(export, catalogue, tmp_path):
+    build_index(export, tmp_path / "index", catalogue)
+    os.rename(catalogue.parent, tmp_path / "moved")
+    engine = SearchEngine(export, tmp_path / "index", tmp_path / "moved")
+    assert os.path.isfile(engine.image_path("a"))
+
+
+def test_prepared_features_are_taken_over(export, make_data_set, tmp_path):
+    folder = tmp_path / "data"
+    info = make_data_set(folder)
+    counting = Counting(export)
+    done = build_index(counting, tmp_path / "index", data_dir=str(folder))
+    assert counting.pictures == 0 and done["copied"] == done["images"] == 17
+    engine = SearchEngine(export, tmp_path / "index")
+    assert {row.item.split for row in engine.rows} == {"train", "validation"}
+    from kaleido_tf.data import records
+
+    path = info.shard_paths("train")[0]
+    record = next(records.read_shard(path, info.shapes))
+    features, box = engine.features(record["image_id"].decode())
+    np.testing.assert_array_equal(features[0], record["patch_features"])
+    np.testing.assert_allclose(box[0], [0.1, 0, 0.9, 1])
+    assert engine.image_path("i0") == ""
+
+    # With a manifest: a picture that is older than the data set isn't computed.
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    lines = []
+    for name in ("i0", "i1", "other"):
+        cv2.imwrite(str(pictures / f"{name}.png"), np.full((9, 9, 3), 80, np.uint8))
+        (pictures / f"{name}.png").write_bytes(
+            (pictures / f"{name}.png").read_bytes() + name.encode()
+        )
+        lines.append({"product_id": name, "image": f"{name}.png", "title": "red"})
+    os.utime(pictures / "i0.png", ns=(0, 0))
+    (pictures / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = build_index(counting, tmp_path / "index2", pictures / "m.jsonl", str(folder))
+    assert (done["copied"], done["computed"]) == (1, 2)
+
+
+def test_other_prepared_features_are_refused(export, make_data_set, tmp_path):
+    make_data_set(tmp_path / "data", feature_size=7)
+    with pytest.raises(ValueError, match=r"features \(55, 6\), as the export"):
+        build_index(export, tmp_path / "index", data_dir=str(tmp_path / "data"))
+    make_data_set(tmp_path / "other")
+    other = Counting(export)
+    other.info = {**export.info, "dataset": {"backbone": {"sha256": "other"}}}
+    with pytest.raises(ValueError, match="`backbone` of the data set should be"):
+        build_index(other, tmp_path / "index", data_dir=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="neither of them"):
+        build_index(export, tmp_path / "index")
+
+
+def test_reads_a_manifest_as_data_preparation_does(tmp_path):
+    """Same image ids, texts, classes and left out lines as `data_prep.sources`."""
+    lines = [
+        {"product_id": "1", "image": "x/a.jpg", "title": "One", "description": "Two."},
+        {"product_id": 2, "image": "b.png", "text": "Ends!", "title": "More"},
+        {"product_id": "3", "image": "c.png", "title": " ", "description": "Only."},
+        {"product_id": "4", "image": "a.jpg", "title": "same stem"},
+        {"product_id": "5", "image": "e.png", "image_id": "E", "title": "t", "x": 1},
+        {"product_id": "6", "image": "f.png"},
+        {"image": "g.png", "title": "no product"},
+        {"product_id": "8", "image": "h.png", "title": ["list"]},
+        {"product_id": "9", "image": "i.png", "title": "t", "split": "test"},
+        {"product_id": "10", "image": "j.png", "title": "caf\ud800"},
+        {"product_id": "11", "image": "k.png", "title": "v", "split": "validation"},
+        [1, 2],
+    ]
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(
+        b"\n".join(json.dumps(line).encode() for line in lines) + b"\n\n\xff\xfe\n{"
+    )
+    csv_path = tmp_path / "m.csv"
+    csv_path.write_text(
+        'product_id,image,title,category\n1,a.png,"One, two",TOPS\n2,,x,\n3,c.png,?,\n'
+    )
+    for each in (path, csv_path):
+        skips = prep_sources.SkipList()
+        items, skipped = manifest.read_items(each)
+        try:
+            products = prep_sources.read_manifest(each, skips, validation_fraction=0.5)
+        except ValueError:  # one product is no two splits: only the lines count here
+            products = None
+        assert [(s["line"], s["reason"]) for s in skipped] == [
+            (s["line"], s["reason"]) for s in skips.rows
+        ]
+        if products:
+            for product, item in zip(products, items, strict=True):
+                for name in ("product_id", "image_id", "text", "category"):
+                    assert getattr(product, name) == getattr(item, name)
+                assert product.image_path == item.image
+    assert [item.text for item in manifest.read_items(path)[0]][:2] == [
+        "One. Two.",
+        "Ends! More",
+    ]
+    with pytest.raises(ValueError, match="should end with .jsonl or .csv"):
+        manifest.read_items(__file__)
+
+
+@pytest.mark.parametrize("kind", nearest.KINDS)
+def test_nearest(kind):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(500, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[7] = vectors[3]
+    rows, cosines = nearest.search(nearest.build(vectors, kind), vectors[3], 20)
+    # The same vector twice: in the rows' order.
+    assert rows[:2].tolist() == [3, 7]
+    np.testing.assert_allclose(cosines, vectors[rows] @ vectors[3], atol=1e-5)
+    best = set(np.argsort(-(vectors @ vectors[3]))[:20])
+    assert len(best & set(rows)) >= {"flat": 20, "hnsw": 18, "ivf": 3}[kind]
+    assert (
+        len(nearest.search(nearest.build(vectors[:5], "flat"), vectors[0], 9)[0]) == 5
+    )
+
+
+def test_nearest_refuses():
+    with pytest.raises(ValueError, match="should be numbers"):
+        nearest.build(np.full((3, 2), np.nan))
+    with pytest.raises(ValueError, match="`index` should be one of"):
+        nearest.build(np.ones((3, 2)), "tree")
+
+
+def test_little_used_shards_are_written_anew(tmp_path):
+    shards = Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})
+    shards.append(["a", "b", "c"], {"x": [[1, 1], [2, 2], [3, 3]]})
+    shards.append(["d"], {"x": [[4, 4]]})
+    assert shards.remove_dead({"c", "d"}) == 2
+    assert sorted(os.listdir(tmp_path)) == ["000001", "000002"]
+    again = Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})
+    assert "a" not in again and len(again) == 2
+    np.testing.assert_array_equal(again.read("x", ["d", "c"]), [[4, 4], [3, 3]])
+    os.makedirs(tmp_path / "000003.unfinished")  # of a killed run: no shard
+    assert len(Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})) == 2
+
+
+def test_an_export_is_found_and_checked(export_dir, tmp_path):
+    assert Export(os.path.join(export_dir, "1")).path.endswith("/1")
+    with pytest.raises(FileNotFoundError, match="kaleido_tf.serving.export"):
+        Export(tmp_path)
+
+
+def test_command_line(export_dir, catalogue, tmp_path, capsys):
+    page = index.flag_page()
+    settings = {
+        **page.defaults(),
+        "export": export_dir,
+        "manifest": str(catalogue),
+        "index_dir": str(tmp_path / "index"),
+        "index": "hnsw",
+    }
+    index.main(settings)
+    printed = capsys.readouterr().out
+    assert "7 images of 6 products, 5 texts. Pictures computed 7" in printed
+    assert (
+        json.loads((tmp_path / "index" / "index.json").read_text())["index"] == "hnsw"
+    )
+    for module in ("index", "page"):
+        shown = subprocess.run(
+            [sys.executable, "-m", f"kaleido_tf.search.{module}", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "--index_dir=STRING  (required)" in shown
