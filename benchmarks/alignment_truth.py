@@ -10,7 +10,8 @@ import os
 
 import numpy as np
 
-from data_prep import alignment, sat_words
+from data_prep import alignment
+from data_prep.sat import sat_words
 from kaleido_tf.data import patches
 
 # An attribute is somewhere if its rectangles cover at most so much of the locked box.

@@ -22,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import release_text
-from data_prep import build_vocab, catalogue, pictures, shard_writer, sources
+from data_prep import build_vocab, catalogue, pictures, sources
+from data_prep.shards import placing, shard_writer
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import patches
@@ -156,7 +157,9 @@ def one_patch_at_a_time(writer, products):
 
     def image(product):
         picture = pictures.read_picture(product.image_path)
-        canvas, box, _ = shard_writer.place(picture, settings.patch_arm, to_canvas)
+        canvas, box, _ = placing.place(
+            picture, settings.patch_arm, to_canvas, writer.lock
+        )
         y1, x1, y2, x2 = np.round(box * settings.canvas_size).astype(int)
         locked = canvas[y1 : max(y2, y1 + 8), x1 : max(x2, x1 + 8)]
         for level in writer.levels:

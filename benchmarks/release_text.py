@@ -10,7 +10,7 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from data_prep import release_lines, release_shards
+from data_prep.release import release_lines, release_shards
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import patches, tokenization
 

@@ -20,8 +20,9 @@ from absl import logging
 
 from benchmarks.saliency_scores import box_iou, is_plain, mask_iou, true_box
 from benchmarks.saliency_sheet import draw_sheet
-from data_prep import saliency, saliency_data, sources
+from data_prep import saliency, sources
 from data_prep.pictures import read_picture
+from data_prep.saliency_parts import saliency_data
 from kaleido_tf import cli
 
 RESULTS_NAME, SHEET_NAME = "saliency.json", "sheet.png"

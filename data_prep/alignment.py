@@ -16,8 +16,8 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
-from data_prep import captioner as captioner_lib
-from data_prep import sat_words
+from data_prep.sat import captioner as captioner_lib
+from data_prep.sat import sat_words
 from kaleido_tf.data import patches
 
 # Measured by `benchmarks.alignment`: below it the pairs get worse, above it fewer.

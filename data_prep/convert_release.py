@@ -12,15 +12,9 @@ import time
 
 from absl import logging
 
-from data_prep import (
-    build_vocab,
-    describe,
-    pipeline,
-    release_examples,
-    release_lines,
-    release_shards,
-    shard_plan,
-)
+from data_prep import build_vocab
+from data_prep.release import release_examples, release_lines, release_shards
+from data_prep.shards import describe, pipeline, shard_plan
 from kaleido_tf import cli
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import dataset_info, records, tokenization

@@ -14,17 +14,16 @@ import time
 
 from absl import logging
 
-from data_prep import (
-    build_vocab,
+from data_prep import build_vocab, sources
+from data_prep import saliency as saliency_methods
+from data_prep.shards import (
     describe,
     networks,
     pipeline,
     prepare_flags,
     shard_plan,
     shard_writer,
-    sources,
 )
-from data_prep import saliency as saliency_methods
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import dataset_info, records, tokenization

@@ -5,7 +5,7 @@ The methods of data preparation, by name (`make_locker`):
 unet         a small U-Net, the packaged one or the folder of another that
              `data_prep.saliency_unet` trained; an exported signature can lock the same
              box, it is TensorFlow throughout
-opencv       no network: plain backgrounds and GrabCut (`data_prep.saliency_opencv`)
+opencv       no network: plain backgrounds and GrabCut (`saliency_parts`)
 onnx         a published salient-object network as an ONNX file, run by cv2.dnn
 saved_model  any other network, as a SavedModel
 none         the whole picture
@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from data_prep import saliency_masks, saliency_networks, saliency_opencv
-from data_prep.saliency_opencv import lock_box
+from data_prep.saliency_parts import saliency_masks, saliency_networks, saliency_opencv
+from data_prep.saliency_parts.saliency_opencv import lock_box
 from kaleido_tf.data.locked_box import BoxRule
 from kaleido_tf.data.saliency_net import PACKAGED_FOLDER, SaliencyNet
 
@@ -75,7 +75,7 @@ class Locker(abc.ABC):
 
 
 class OpenCVLocker(Locker):
-    """See `data_prep.saliency_opencv`; names what found the box of its `METHODS`."""
+    """See `saliency_opencv`; names what found the box of its `METHODS`."""
 
     rule = saliency_opencv.RULE
 

@@ -17,7 +17,8 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from data_prep import saliency_data, sources
+from data_prep import sources
+from data_prep.saliency_parts import saliency_data
 from kaleido_tf import cli
 from kaleido_tf.data import locked_box, saliency_net
 

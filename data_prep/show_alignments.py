@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from data_prep import alignment, pictures, sat_grids, sat_words
+from data_prep import alignment, pictures
+from data_prep.sat import sat_grids, sat_words
 from kaleido_tf import cli
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import patches

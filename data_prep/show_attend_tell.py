@@ -26,22 +26,17 @@ import numpy as np
 import tf_keras
 from absl import logging
 
-from data_prep import (
-    prepare_flags,
-    receipts,
-    saliency,
-    sat_grids,
-    sat_training,
-    sat_words,
-)
+from data_prep import saliency
 from data_prep import sources as sources_lib
-from data_prep.captioner import (
+from data_prep.sat import sat_grids, sat_training, sat_words
+from data_prep.sat.captioner import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     WORDS_NAME,
     captioner_sha256,
 )
-from data_prep.sat_model import SatConfig, ShowAttendTell
+from data_prep.sat.sat_model import SatConfig, ShowAttendTell
+from data_prep.shards import prepare_flags, receipts
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import backbone as backbone_lib

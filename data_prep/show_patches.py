@@ -11,7 +11,8 @@ import matplotlib.patches
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import pictures, saliency, shard_writer
+from data_prep import pictures, saliency
+from data_prep.shards import placing
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS, level_offsets
 from kaleido_tf.data import patches
@@ -38,7 +39,7 @@ def lock(picture, patch_arm, canvas_size, locker=None):
       name of the method that found it).
     """
     locker = locker or saliency.make_locker(saliency.DEFAULT_METHOD)
-    canvas, box, method = shard_writer.place(
+    canvas, box, method = placing.place(
         picture,
         patch_arm,
         lambda image: patches.to_canvas(image, canvas_size),

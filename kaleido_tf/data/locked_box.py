@@ -1,7 +1,7 @@
 """Kaleido Patch Generator, its first step (section 3.2): foreground mask -> locked box.
 
 In graph, so that data preparation and an exported signature lock the very same box.
-`data_prep.saliency_masks` does the same by OpenCV for networks that run outside of
+`data_prep.saliency_parts` does the same by OpenCV for networks that run outside of
 TensorFlow.
 """
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import prepare, release_text
-from data_prep import release_lines, release_shards
+from data_prep.release import release_lines, release_shards
 from kaleido_tf.data import records
 from kaleido_tf.data.dataset_info import record_shapes
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tf_keras
 
-from data_prep import alignment, captioner, sat_grids, sat_model, sat_words
+from data_prep import alignment
 from data_prep.alignment import Description
+from data_prep.sat import captioner, sat_grids, sat_model, sat_words
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import patches, tokenization
 

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import convert_release, release_examples, release_lines
+from data_prep import convert_release
+from data_prep.release import release_examples, release_lines
 from kaleido_tf.config import KALEIDO_LEVELS, KaleidoConfig
 from kaleido_tf.data import patches, records
 from kaleido_tf.data.dataset_info import DatasetInfo

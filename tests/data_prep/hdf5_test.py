@@ -4,7 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from data_prep import pictures, prepare, shard_plan, sources
+from data_prep import pictures, prepare, sources
+from data_prep.shards import shard_plan
 from data_prep.sources import fashion_gen as hdf5
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import backbone as backbone_lib

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import pipeline, prepare, receipts
+from data_prep import prepare
+from data_prep.shards import pipeline, receipts
 from kaleido_tf.data import records
 from kaleido_tf.data.dataset_info import DatasetInfo
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import networks, prepare, saliency
+from data_prep import prepare, saliency
+from data_prep.shards import networks
 from kaleido_tf.data import records
 from kaleido_tf.data.dataset_info import DatasetInfo
 

@@ -11,15 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import (
-    pictures,
-    pipeline,
-    prepare,
-    receipts,
-    shard_plan,
-    shard_writer,
-    sources,
-)
+from data_prep import pictures, prepare, sources
+from data_prep.shards import pipeline, receipts, shard_plan, shard_writer
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import dataset_info, patches, records, tokenization
@@ -184,10 +177,10 @@ def test_what_cannot_be_used_is_listed(catalogue, tmp_path, mean_colour):
     }
     details = {key: by_image[key]["detail"] for key in ("v1", "v2", "v5", "v6", "v7")}
     assert details == {
-        "v1": "the PNG is truncated: it has no end chunk",
+        "v1": "the PNG is truncated or damaged",
         "v2": "the file is empty",
-        "v5": "the JPEG is truncated: it has no end mark",
-        "v6": "no JPEG, PNG or WebP picture that OpenCV can decode",
+        "v5": "the JPEG is truncated or damaged",
+        "v6": "no JPEG, PNG or WebP picture",
         "v7": "can't be read: No such file or directory",
     }
     assert by_image["v7"]["image"] == str(folder / "nowhere.png")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import saliency, saliency_masks, saliency_networks, saliency_opencv
+from data_prep import saliency
+from data_prep.saliency_parts import saliency_masks, saliency_networks, saliency_opencv
 from kaleido_tf.data.locked_box import BoxRule
 
 TRUTH = (20, 24, 60, 72)  # y1, x1, y2, x2 of a red object in 80 x 96 pixels

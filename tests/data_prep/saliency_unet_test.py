@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import saliency, saliency_data, saliency_unet, sources
+from data_prep import saliency, saliency_unet, sources
+from data_prep.saliency_parts import saliency_data
 from kaleido_tf.data import patches, saliency_net
 
 SIDE = 32

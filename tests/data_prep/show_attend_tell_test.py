@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 import tf_keras
 
-from data_prep import (
-    captioner,
-    sat_grids,
-    sat_model,
-    sat_training,
-    sat_words,
-    show_attend_tell,
-)
-from data_prep.sat_model import SatConfig, ShowAttendTell
+from data_prep import show_attend_tell
+from data_prep.sat import captioner, sat_grids, sat_model, sat_training, sat_words
+from data_prep.sat.sat_model import SatConfig, ShowAttendTell
 
 TINY = SatConfig(
     num_words=11,

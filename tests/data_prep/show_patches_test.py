@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import pictures, saliency, shard_writer, show_patches
+from data_prep import pictures, saliency, show_patches
+from data_prep.shards import shard_writer
 from kaleido_tf.config import FIXED_LEVELS, KALEIDO_LEVELS
 from kaleido_tf.data import patches
 
@@ -27,7 +28,7 @@ def test_box_is_the_one_of_the_records(picture, arm, tmp_path):
     writer = object.__new__(shard_writer.ShardWriter)
     writer.settings = types.SimpleNamespace(patch_arm=arm)
     writer._to_canvas = lambda image: patches.to_canvas(image, 128)
-    writer._lock = saliency.make_locker(saliency.DEFAULT_METHOD).lock
+    writer.lock = saliency.make_locker(saliency.DEFAULT_METHOD).lock
     theirs = writer._load(lambda: pictures.read_picture(path))
     np.testing.assert_array_equal(canvas, theirs[0])
     np.testing.assert_array_equal(box, theirs[1])

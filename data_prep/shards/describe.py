@@ -6,7 +6,7 @@ import os
 
 from absl import logging
 
-from data_prep import receipts
+from data_prep.shards import receipts
 from kaleido_tf.data import dataset_info
 
 SKIPPED_NAME = "skipped.jsonl"

@@ -5,20 +5,18 @@ The unit of work of data preparation; `receipts.py` says how a shard becomes a f
 
 import collections
 import dataclasses
-import hashlib
 import json
-import os
 from concurrent import futures
 
 import numpy as np
 import tensorflow as tf
 
-from data_prep import networks, pictures, receipts, saliency
+from data_prep import pictures, saliency
+from data_prep.shards import networks, placing, receipts
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import dataset_info, patches, records, tokenization
 
 _READERS = 4  # threads that decode pictures and lock boxes
-read_picture = pictures.read_picture  # its older name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +80,7 @@ class ShardWriter:
         self.levels = PATCH_ARMS[settings.patch_arm]
         built = networks.build_networks(settings)
         self.backbone, self.aligner = built.backbone, built.aligner
-        self._lock = built.locker and built.locker.lock
+        self.lock = built.locker and built.locker.lock
         self.tokenizer = tokenization.Tokenizer.from_file(settings.vocab_file)
         self.shapes = dataset_info.record_shapes(
             self.levels, self.backbone.feature_size
@@ -123,7 +121,7 @@ class ShardWriter:
           The receipt (see `receipts.write`) with skipped (list of dict), boxes (count
           by method), truncated_texts, and, with alignments, pairs and paired_texts.
         """
-        source = source_sha256(products)
+        source = placing.source_sha256(products)
         receipt = receipts.find(path, self._fingerprint, source)
         if receipt is not None:
             return receipt
@@ -168,8 +166,10 @@ class ShardWriter:
             yield from ahead
 
     def _load(self, read):
-        """Reads and places one picture, see `place`; ValueError if it can't be read."""
-        return place(read(), self.settings.patch_arm, self._to_canvas, self._lock)
+        """Reads and places one picture; ValueError if it can't be read."""
+        return placing.place(
+            read(), self.settings.patch_arm, self._to_canvas, self.lock
+        )
 
     def _finish(self, pending, stats):
         """Features of up to a batch of pictures -> their records."""
@@ -210,56 +210,6 @@ class ShardWriter:
         )
         keys = ("aligned_tokens", "aligned_patches", "aligned_scores")
         return [dict(zip(keys, lists, strict=True)) for lists in found]
-
-
-def make_lock(settings):
-    """The function that locks the box of a picture as `settings` say.
-
-    Args:
-      settings: what has `saliency` and `saliency_weights`, see `PrepareSettings`.
-
-    Returns:
-      function(uint8 [h, w, 3]) -> (float32 [4] box, name of the method), for several
-      threads.
-    """
-    return saliency.make_locker(settings.saliency, settings.saliency_weights).lock
-
-
-def place(picture, patch_arm, to_canvas, lock=saliency.lock_box):
-    """Brings a picture onto its canvas and locks its box there.
-
-    Args:
-      picture: uint8 [h, w, 3] RGB.
-      patch_arm: key of `PATCH_ARMS`; only "kaleido+saliency" looks for the object.
-      to_canvas: `patches.to_canvas` with its size, a function of the picture.
-      lock: function of the picture, see `make_lock`.
-
-    Returns:
-      (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
-      name of the method that found it or None).
-    """
-    canvas, inside = (t.numpy() for t in to_canvas(picture))
-    if patch_arm != "kaleido+saliency":
-        return canvas, inside, None
-    box, method = lock(picture)
-    side = inside[2:] - inside[:2]
-    return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
-
-
-def source_sha256(products):
-    """Hash of what a shard is made from: manifest lines and sizes of the pictures.
-
-    A text that was changed or a picture that was repaired since makes another one.
-    """
-    digest = hashlib.sha256()
-    for product in products:
-        try:
-            size = os.path.getsize(product.image_path)
-        except (OSError, ValueError):
-            size = None
-        row = [*dataclasses.astuple(product), size]
-        digest.update(json.dumps(row).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _skipped_image(product, detail):

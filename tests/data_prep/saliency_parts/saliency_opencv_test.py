@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import saliency_masks, saliency_opencv
+from data_prep.saliency_parts import saliency_masks, saliency_opencv
 
 
 def iou(box, truth):

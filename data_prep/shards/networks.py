@@ -67,7 +67,8 @@ def build_networks(settings):
 def make_aligner(settings):
     """The alignment generator of a trained captioner's folder."""
     # The captioner places its training pictures by `shard_writer`, which uses this.
-    from data_prep import alignment, captioner
+    from data_prep import alignment
+    from data_prep.sat import captioner
 
     captioner.captioner_sha256(settings.alignments)  # says where files are missing
     path = os.path.join(settings.alignments, captioner.CONFIG_NAME)

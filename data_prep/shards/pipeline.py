@@ -18,7 +18,7 @@ from absl import logging
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability import fn_api_runner
 
-from data_prep import receipts
+from data_prep.shards import receipts
 
 _SIGNAL = signal.SIGUSR1
 _GOES_ON = "what is finished is kept: the same command goes on from there"

@@ -10,7 +10,8 @@ import json
 import os
 from concurrent import futures
 
-from data_prep import receipts, release_examples, release_lines
+from data_prep.release import release_examples, release_lines
+from data_prep.shards import receipts
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import dataset_info, frozen, records, tokenization
 

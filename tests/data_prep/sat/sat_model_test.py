@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from data_prep import sat_model
-from data_prep.sat_model import END, PAD, START, UNKNOWN, SatConfig, ShowAttendTell
+from data_prep.sat import sat_model
+from data_prep.sat.sat_model import END, PAD, START, UNKNOWN, SatConfig, ShowAttendTell
 
 TINY = SatConfig(
     num_words=11,

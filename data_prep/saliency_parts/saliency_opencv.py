@@ -8,7 +8,7 @@ finds an object of sensible size the whole picture is the box.
 import cv2
 import numpy as np
 
-from data_prep import saliency_masks
+from data_prep.saliency_parts import saliency_masks
 from kaleido_tf.data.locked_box import BoxRule
 
 METHODS = ("plain", "grabcut", "whole")

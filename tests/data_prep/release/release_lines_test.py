@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep import release_lines, release_shards
-from data_prep.release_lines import Column, LineError, LineParser
+from data_prep.release import release_lines, release_shards
+from data_prep.release.release_lines import Column, LineError, LineParser
 
 
 def test_the_three_schemas():

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data_prep import pictures, receipts, saliency, shard_writer
+from data_prep import pictures, saliency
+from data_prep.shards import placing, receipts
 from kaleido_tf.config import KaleidoLevel
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import patches
@@ -104,7 +105,7 @@ class Placer:
     def __call__(self, picture):
         """Picture uint8 [h, w, 3] -> (canvas uint8 [S, S, 3], box float32 [4])."""
         lock = self._locker and self._locker.lock
-        return shard_writer.place(picture, self._arm, self._to_canvas, lock)[:2]
+        return placing.place(picture, self._arm, self._to_canvas, lock)[:2]
 
 
 class Grids:
@@ -150,7 +151,7 @@ def cached_grids(products, folder, place, extractor):
     for first in range(0, len(products), _CHUNK):
         chunk = products[first : first + _CHUNK]
         path = os.path.join(folder, f"grids-{first // _CHUNK:05d}.npy")
-        source = made_by + shard_writer.source_sha256(chunk)
+        source = made_by + placing.source_sha256(chunk)
         identity = hashlib.sha256(source.encode()).hexdigest()
         found = _chunk_bad(path, identity)
         if found is None:

@@ -8,8 +8,8 @@ empty: rotated and grey variants, the locked box's place in the picture, aligned
 import numpy as np
 from absl import logging
 
-from data_prep import release_lines
-from data_prep.release_lines import LineError
+from data_prep.release import release_lines
+from data_prep.release.release_lines import LineError
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import patches
 

@@ -13,7 +13,7 @@ import os
 import numpy as np
 from tensorflow_text.python.ops import bert_tokenizer
 
-from data_prep.sat_model import END, PAD, SPECIAL_WORDS, UNKNOWN
+from data_prep.sat.sat_model import END, PAD, SPECIAL_WORDS, UNKNOWN
 
 _POOL = 16  # batches whose texts are sorted by length together
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import sat_model, sat_words
-from data_prep.sat_model import END, PAD, UNKNOWN
+from data_prep.sat import sat_model, sat_words
+from data_prep.sat.sat_model import END, PAD, UNKNOWN
 from kaleido_tf.data import tokenization
 
 

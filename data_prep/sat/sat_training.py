@@ -16,8 +16,8 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from data_prep import sat_words
-from data_prep.captioner import WEIGHTS_NAME
+from data_prep.sat import sat_words
+from data_prep.sat.captioner import WEIGHTS_NAME
 
 METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_FOLDER = "checkpoints"

@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 
-from data_prep import sat_grids, sat_words
-from data_prep.sat_model import SatConfig, ShowAttendTell
+from data_prep.sat import sat_grids, sat_words
+from data_prep.sat.sat_model import SatConfig, ShowAttendTell
 
 CONFIG_NAME, WORDS_NAME = "config.json", "words.txt"
 WEIGHTS_NAME = "weights.safetensors"

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from data_prep import sat_grids, sources
+from data_prep import sources
+from data_prep.sat import sat_grids
 from kaleido_tf.data.backbone import GRID_SIZES, build_backbone
 
 

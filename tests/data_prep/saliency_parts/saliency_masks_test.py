@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import saliency_masks
+from data_prep.saliency_parts import saliency_masks
 from kaleido_tf.data import locked_box
 from kaleido_tf.data.locked_box import BoxRule
 

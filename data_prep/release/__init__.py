@@ -1,0 +1,1 @@
+"""Parts of `convert_release`: the original release's text lines and shards."""

@@ -1,0 +1,1 @@
+"""The line from products to shards: plan, pipeline, writer, receipts."""

@@ -1,0 +1,49 @@
+"""What a record is made from: a picture on its canvas with its locked box, and a hash.
+
+Shards and the captioner's grids go through here, so that heat maps lie on the very
+image that the patches are cut from.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+import numpy as np
+
+
+def place(picture, patch_arm, to_canvas, lock):
+    """Brings a picture onto its canvas and locks its box there.
+
+    Args:
+      picture: uint8 [h, w, 3] RGB.
+      patch_arm: key of `PATCH_ARMS`; only "kaleido+saliency" looks for the object.
+      to_canvas: `patches.to_canvas` with its size, a function of the picture.
+      lock: `saliency.Locker.lock`, a function of the picture; other arms don't call it.
+
+    Returns:
+      (uint8 [size, size, 3], float32 [4] box y1, x1, y2, x2 in [0, 1] of the canvas,
+      name of the method that found it or None).
+    """
+    canvas, inside = (t.numpy() for t in to_canvas(picture))
+    if patch_arm != "kaleido+saliency":
+        return canvas, inside, None
+    box, method = lock(picture)
+    side = inside[2:] - inside[:2]
+    return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
+
+
+def source_sha256(products):
+    """Hash of what a shard is made from: manifest lines and sizes of the pictures.
+
+    A text that was changed or a picture that was repaired since makes another one.
+    """
+    digest = hashlib.sha256()
+    for product in products:
+        try:
+            size = os.path.getsize(product.image_path)
+        except (OSError, ValueError):
+            size = None
+        row = [*dataclasses.astuple(product), size]
+        digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()
