@@ -217,7 +217,7 @@ def _copy(store, export, prepared, wanted):
     for keys, features, boxes in prepared.features(wanted):
         vectors = np.zeros((len(keys), 0), np.float32)
         if export.vector_size:
-            vectors = export.image_vectors(features.astype(np.float32))
+            vectors = export.image_vectors(features)
         writer.add(keys, features, vectors, boxes)
         progress.add(len(keys))
     writer.flush()

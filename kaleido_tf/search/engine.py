@@ -131,7 +131,7 @@ class SearchEngine:
         clock.tick("find")
         margins = None
         if count:
-            features = self.store.pictures.read("features", keys).astype(np.float32)
+            features = self.store.pictures.read("features", keys)
             clock.tick("read")
             margins = self._margins("match_features", features, [query])
         clock.tick("rank")

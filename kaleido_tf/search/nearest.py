@@ -1,11 +1,15 @@
 """Nearest vectors by cosine: the first stage, in faiss."""
 
+import logging
+
 import numpy as np
 
 KINDS = ("flat", "hnsw", "ivf")
 
 
 def _faiss():
+    # It tells of each instruction set that it was not built for.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
         import faiss
     except ImportError as error:

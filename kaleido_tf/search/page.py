@@ -4,11 +4,14 @@ By default for this machine alone (127.0.0.1). Nothing is loaded from elsewhere,
 is sent elsewhere.
 """
 
+import io
+import logging as python_logging
 import os
 import random
 import time
 
 from absl import logging
+from PIL import Image
 
 from kaleido_tf import cli
 
@@ -53,6 +56,7 @@ def _gradio():
     # Before the import: no version check, no statistics.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    python_logging.getLogger("httpx").setLevel(python_logging.WARNING)
     try:
         import gradio
     except ImportError as error:
@@ -83,13 +87,12 @@ def examples(engine, num_texts=4, num_pictures=10, seed=0):
     return list(dict.fromkeys(short or texts))[:num_texts], shown
 
 
-def build_page(engine, top_k=24, model=""):
+def build_page(engine, top_k=24):
     """The page as a `gradio.Blocks`, not yet launched.
 
     Args:
       engine: `SearchEngine`.
       top_k: products of an answer.
-      model: what the header says of the model.
 
     Returns:
       (blocks, dict of arguments for its `launch`).
@@ -104,7 +107,7 @@ def build_page(engine, top_k=24, model=""):
     images = len(engine.rows)
     plain = dict(elem_classes="k-plain", apply_default_css=False)
     with gr.Blocks(title="Catalogue search", analytics_enabled=False) as blocks:
-        gr.HTML(markup.header(engine.num_products, images, model), **plain)
+        gr.HTML(markup.header(engine.num_products, images), **plain)
         asked = gr.State(None, time_to_live=3600)
         with gr.Tabs():
             with gr.Tab("By description", id="text"):
@@ -199,6 +202,17 @@ def launch(blocks, look, host, port, block=True):
     return address
 
 
+def warm_up(engine):
+    """Asks once for everything: a signature's first call is slow, and no visitor's."""
+    item = engine.rows[0].item
+    engine.search_text(item.text)
+    engine.describe(engine.search_like(item.image_id).features)
+    engine.explain(item.text, item.image_id)
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(picture, "PNG")
+    engine.search_image(picture.getvalue())
+
+
 def main(settings):
     """Serves the page with a dict of flags."""
     _gradio()  # says at once where it is missing
@@ -212,9 +226,7 @@ def main(settings):
         settings["pictures_dir"],
         settings["candidates"],
     )
-    # The first call of a signature is slow: it isn't a visitor's.
-    engine.explain(engine.rows[0].item.text, engine.rows[0].item.image_id)
-    engine.search_text(engine.rows[0].item.text)
+    warm_up(engine)
     blocks, look = build_page(engine, settings["top_k"])
     logging.info("ready after %.0f s", time.time() - start)
     launch(blocks, look, settings["host"], settings["port"])

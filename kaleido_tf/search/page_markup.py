@@ -23,11 +23,11 @@ def title_of(text):
     return first[: _TITLE_LENGTH - 1].rsplit(" ", 1)[0] + " ..."
 
 
-def header(num_products, num_images, model):
+def header(num_products, num_images):
     return (
         '<div class="k-head"><h1>Catalogue search</h1>'
         f"<p>{num_products:,} products, {num_images:,} pictures. A text or a picture "
-        f"finds products by what can be seen on them. {escaped(model)}</p></div>"
+        "finds products by what can be seen on them.</p></div>"
     )
 
 
@@ -64,16 +64,16 @@ def _meta(hit):
     return " · ".join(dict.fromkeys(parts))
 
 
-def _score(hit):
-    """(what is shown, share of the bar)."""
-    if hit.probability is None:
-        return f"alike <b>{hit.score:.2f}</b>", max(hit.score, 0.0)
-    return f"score <b>{hit.score:.1f}</b>", hit.probability
+def card(hit, best):
+    """One result as a button.
 
-
-def card(hit):
-    """One result as a button."""
-    shown, share = _score(hit)
+    Args:
+      hit: `Hit`.
+      best: the answer's highest score, to which its bar is relative.
+    """
+    name, digits = ("alike", 2) if hit.probability is None else ("score", 1)
+    shown = f"{name} <b>{hit.score:.{digits}f}</b>"
+    share = min(max(hit.score, 0.0) / max(best, 1e-6), 1.0)
     label = f"{title_of(hit.text)}. {_meta(hit)}. Show which words and patches match"
     return (
         f'<li><button type="button" class="k-card" data-image="{escaped(hit.image_id)}"'
@@ -91,7 +91,7 @@ def grid(title, note, hits):
     """A section of cards."""
     if not hits:
         return ""
-    cards = "".join(card(hit) for hit in hits)
+    cards = "".join(card(hit, hits[0].score) for hit in hits)
     return (
         f'<h2 class="k-section">{escaped(title)}</h2>'
         f'<p class="k-note">{escaped(note)}</p><ul class="k-grid">{cards}</ul>'
@@ -165,8 +165,15 @@ def facts(image, found):
 
 def _heat(explanation):
     """What the script draws, as JSON."""
+    tables = {
+        name: [[round(float(v), 3) for v in row] for row in table]
+        for name, table in (
+            ("attention", explanation.attention),
+            ("contrast", explanation.contrast),
+        )
+    }
     values = {
-        "attention": [[round(float(v), 3) for v in r] for r in explanation.attention],
+        **tables,
         "rects": [[round(float(v), 4) for v in r] for r in explanation.rectangles],
         "grids": list(explanation.levels),
         "box": [round(float(v), 4) for v in explanation.box],
@@ -179,9 +186,10 @@ def _facts_of(hit):
     """The parts of a score as a list of terms."""
     rows = []
     if hit is not None and hit.probability is not None:
-        rows.append(
-            ("Score", f"{hit.score:.2f}, as a probability {hit.probability:.1%}")
-        )
+        share = min(hit.probability, 0.999)
+        sign = "over " if hit.probability > share else ""
+        shown = f"{hit.score:.2f}, as a probability {sign}{100 * share:.1f} %"
+        rows.append(("Score", shown))
         if hit.margin is not None:
             rows.append(("Matching head", f"{hit.margin:.2f} log-odds"))
     if hit is not None and hit.cosine is not None:

@@ -14,9 +14,9 @@ element.addEventListener('click', (event) => {
 });
 """
 
-# The panel of one product. data-heat holds {attention [W][P], rects [P][4] of the
-# picture, grids [P], box [4], words [W]}; drawn is the mean over the levels above 1 of
-# what a place's patches get.
+# The panel of one product. data-heat holds {attention, contrast [W][P], rects [P][4] of
+# the picture, grids [P], box [4], words [W]}, see words.Explanation; drawn is the mean
+# over the levels above 1 of what a place's patches have.
 DETAIL = """
 const SIDE = 60;  // divides by every level's grid
 let data = null, heats = null, opener = null;
@@ -42,15 +42,13 @@ function mean(rows) {
     rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
 }
 function draw(heat) {
-  const canvas = element.querySelector('canvas'), context = canvas.getContext('2d');
-  const style = getComputedStyle(canvas);
-  const colour = style.getPropertyValue('--k-warm').trim().split(' ');
+  // What gets little lies in the dark: that shows on a picture of any colour.
+  const context = element.querySelector('canvas').getContext('2d');
   const low = Math.min(...heat), high = Math.max(...heat);
   const image = context.createImageData(SIDE, SIDE);
   heat.forEach((value, i) => {
-    const share = high > low ? (value - low) / (high - low) : 0;
-    colour.forEach((c, k) => { image.data[4 * i + k] = Number(c); });
-    image.data[4 * i + 3] = 205 * Math.pow(share, 1.3);
+    const share = high > low ? (value - low) / (high - low) : 1;
+    image.data.set([15, 23, 42, 190 * Math.pow(1 - share, 1.2)], 4 * i);
   });
   context.putImageData(image, 0, 0);
 }
@@ -79,13 +77,13 @@ function press(word) {
 function all() {
   press(-1); peaks([]);
   draw(heatOf(mean(data.attention)));
-  tint(data.attention.map(row => Math.max(...row.filter((_, p) => data.grids[p] > 1))));
-  say('All words together. A darker word has one place of the picture to itself.');
+  tint(data.contrast.map(row => Math.max(...row.filter((_, p) => data.grids[p] > 1))));
+  say('All words together. A darker word has a place of the picture to itself.');
 }
 function show(word) {
   press(word);
   draw(heats[word]);
-  const row = data.attention[word];
+  const row = data.contrast[word];
   const order = row.map((v, p) => [v, p]).filter(([, p]) => data.grids[p] > 1)
     .sort((a, b) => b[0] - a[0]).slice(0, 2);
   peaks(order.map(([, p]) => p));
@@ -94,7 +92,7 @@ function show(word) {
   say(quoted + ' answered most to ' + order.map(([v, p]) => {
     const grid = data.grids[p], number = p - first[grid];
     return `row ${Math.floor(number / grid) + 1}, column ${number % grid + 1} of ` +
-      `${grid} \\u00d7 ${grid} (${v.toFixed(1)} times an even share)`;
+      `${grid} \\u00d7 ${grid} (${v.toFixed(1)} times the words\\u2019 mean)`;
   }).join(' and ') + '.');
 }
 function ask(event) {
@@ -104,14 +102,14 @@ function ask(event) {
   const inside = data.rects.map(([y1, x1, y2, x2], p) =>
     data.grids[p] > 1 && y >= y1 && y < y2 && x >= x1 && x < x2);
   if (!inside.some(Boolean)) { all(); return; }
-  const values = data.attention.map(row =>
+  const values = data.contrast.map(row =>
     row.reduce((sum, v, p) => sum + (inside[p] ? v : 0), 0) /
       inside.filter(Boolean).length);
   const best = values.indexOf(Math.max(...values));
   press(-1); tint(values);
   peaks([inside.map((v, p) => v ? p : -1).filter(p => p >= 0).pop()]);
   say('This place answered most to \\u201c' + data.words[best] + '\\u201d (' +
-    values[best].toFixed(1) + ' times an even share).');
+    values[best].toFixed(1) + ' times the words\\u2019 mean).');
 }
 function close() {
   const panel = element.querySelector('.k-detail');
@@ -125,7 +123,7 @@ function open() {
   panel.focus();
   if (!panel.dataset.heat) return;
   data = JSON.parse(panel.dataset.heat);
-  heats = data.attention.map(heatOf);
+  heats = data.contrast.map(heatOf);
   place(element.querySelector('canvas'), data.box);
   place(element.querySelector('.k-box'), data.box);
   element.querySelector('.k-frame').addEventListener('click', ask);

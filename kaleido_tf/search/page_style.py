@@ -18,6 +18,13 @@ body, gradio-app { background: var(--k-ground) !important; }
 .gradio-container { max-width: 1160px !important; margin: 0 auto !important;
   padding: 0 20px 64px !important; background: var(--k-ground) !important;
   color: var(--k-ink); }
+.gradio-container, .gradio-container > .main, .gradio-container .wrap,
+  .gradio-container main, .gradio-container .tabs { width: 100% !important;
+  min-width: 0 !important; }
+.gradio-container > .main { padding: 0 !important; max-width: none !important; }
+.gradio-container main :is(.column, .tabitem, .block, .row) { min-width: 0 !important; }
+.gradio-container .html-container { padding: 0; }
+.gradio-container .tabitem { padding: 12px 0 0; border: 0; }
 .gradio-container .k-plain { padding: 0; border: 0; background: none;
   box-shadow: none; overflow: visible; }
 .k-head { padding: 26px 0 4px; }
@@ -30,7 +37,7 @@ body, gradio-app { background: var(--k-ground) !important; }
 #k-search, #k-search-picture { min-height: 46px; font-weight: 600; }
 #k-ask { align-items: flex-end; gap: 10px; }
 
-.k-chips { display: flex; flex-wrap: wrap; gap: 8px; align-items: center;
+.k-chips { min-width: 0; display: flex; flex-wrap: wrap; gap: 8px; align-items: center;
   color: var(--k-faint); font-size: .9rem; }
 .k-chip { border: 1px solid var(--k-line); background: var(--k-card);
   color: var(--k-ink); border-radius: 99px; padding: 6px 12px; font: inherit;
@@ -111,8 +118,9 @@ body, gradio-app { background: var(--k-ground) !important; }
 .k-frame img { display: block; max-width: 100%; max-height: min(44vh, 420px);
   min-height: 220px; object-fit: contain; }
 .k-frame canvas { position: absolute; pointer-events: none; }
-.k-frame .k-box { position: absolute; pointer-events: none; border-radius: 3px;
-  outline: 1.5px dashed rgb(var(--k-warm) / .75); }
+.k-frame .k-box { position: absolute; pointer-events: none;
+  box-shadow: 0 0 0 999px rgb(15 23 42 / .72);
+  outline: 1.5px dashed rgb(255 255 255 / .8); }
 .k-frame .k-peak { position: absolute; pointer-events: none; border-radius: 3px;
   border: 2px solid rgb(var(--k-warm)); box-shadow: 0 0 0 1px #fff; }
 .k-hint { color: var(--k-faint); font-size: .86rem; margin: 12px 0 8px; }

@@ -146,31 +146,27 @@ def check_dataset(info, export):
       info: `DatasetInfo`.
       export: `Export`.
     """
-    theirs = export.info.get("dataset", {})
-    ours = {
-        "patch_arm": info.patch_arm,
-        "feature_size": info.feature_size,
-        "canvas_size": info.values.get("canvas_size"),
-        "coarse_patch_size": info.values.get("coarse_patch_size"),
-        "backbone": info.values.get("backbone"),
+    theirs, values = export.info["dataset"], info.values
+    pairs = {
+        name: (theirs.get(name), values.get(name))
+        for name in ("patch_arm", "feature_size", "canvas_size")
     }
-    for name, value in ours.items():
-        if name in theirs and theirs[name] != value:
+    pairs["coarse_patch_size"] = (
+        theirs.get("coarse_patch_size", 0),
+        values.get("coarse_patch_size", 0),
+    )
+    pairs["backbone"] = export.info["backbone"], values.get("backbone")
+    for name, (wanted, received) in pairs.items():
+        if wanted != received:
             raise ValueError(
-                f"`{name}` of the data set should be {theirs[name]!r}, as in the "
-                f"export. Received: {value!r} in {info.directory} (leave --data_dir "
-                "out: features are then computed from the manifest's pictures)"
+                f"`{name}` of the data set should be {wanted!r}, as in the export. "
+                f"Received: {received!r} in {info.directory} (leave --data_dir out: "
+                "features are then computed from the manifest's pictures)"
             )
-    shape = info.shapes.arrays["patch_features"]
-    wanted = (export.num_patches, export.feature_size)
-    if shape != wanted:
-        raise ValueError(
-            f"The data set should have features {wanted}, as the export. Received: "
-            f"{shape} in {info.directory}"
-        )
-    if not theirs:
+    ours = (values.get("saliency") or {}).get("weights_sha256")
+    if ours != export.info["saliency"].get("weights_sha256"):
         logging.warning(
-            "The export doesn't say which data its features are like: only their "
-            "shape was compared with %s",
+            "%s: its boxes were locked by another network than the export's; its "
+            "features are taken as they are",
             info.directory,
         )

@@ -1,6 +1,6 @@
 """The folder of an index, both directions.
 
-INDEX_DIR/index.json       which export it belongs to, sizes, the current table; small
+INDEX_DIR/index.json       which model it belongs to, sizes, the current table; small
 INDEX_DIR/pictures/        shards by picture: features float16 [P, F], image vectors and
                            boxes float32
 INDEX_DIR/texts/           shards by text: text vectors float32
@@ -164,11 +164,11 @@ class Store:
                 f"{path} should have format {FORMAT}. Received: "
                 f"{values.get('format')!r} (delete the folder and make the index again)"
             )
-        if values["export_sha256"] != export.sha256:
+        if values["model"] != export.identity:
             raise ValueError(
                 f"{folder} should be an index of the export {export.path} "
-                f"({export.sha256[:12]}...). Received: one of another export "
-                f"({values['export_sha256'][:12]}...). Vectors of two models don't "
+                f"({export.identity[:12]}...). Received: one of another export "
+                f"({values['model'][:12]}...). Vectors of two models don't "
                 "compare: choose another --index_dir, or delete this one"
             )
         return cls(folder, values)
@@ -180,7 +180,7 @@ class Store:
             return cls.open(folder, export)
         values = {
             "format": FORMAT,
-            "export_sha256": export.sha256,
+            "model": export.identity,
             "num_patches": export.num_patches,
             "feature_size": export.feature_size,
             "vector_size": export.vector_size,

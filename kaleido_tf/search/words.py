@@ -19,8 +19,8 @@ class Explanation:
 
     Attributes:
       words: list of str, as the tokenizer sees them (lower case).
-      attention: float32 [W, P], how much more than an even share of its level a patch
-        gets from a word: 1 is an even share.
+      attention: float32 [W, P], mean over a word's pieces; 1 is what even attention
+        would give.
       rectangles: float32 [P, 4], y1, x1, y2, x2 of the patches in [0, 1] of the
         picture.
       levels: list of int [P], grid of each patch's level (1 to 5, or 8).
@@ -33,13 +33,24 @@ class Explanation:
     levels: list
     box: np.ndarray
 
+    @property
+    def contrast(self):
+        """Attention over what the patch gets from the text's words on average: [W, P].
+
+        Some patches get much from every word; this says what is a word's own. Of a
+        single word it is the attention itself.
+        """
+        if len(self.words) < 2:
+            return self.attention
+        return self.attention / np.maximum(self.attention.mean(axis=0), 1e-6)
+
     def strongest(self, word, count=3):
-        """The patches that a word attends to most: list of (grid, row, column).
+        """The patches with a word's highest contrast: list of (grid, row, column).
 
         Rows and columns count from 1. Level 1, the whole object, says nothing about
         place and is left out.
         """
-        order = np.argsort(-self.attention[word], kind="stable")
+        order = np.argsort(-self.contrast[word], kind="stable")
         starts = {grid: self.levels.index(grid) for grid in self.levels}
         found = []
         for patch in order:
@@ -94,19 +105,8 @@ def explain(outputs, config, box):
     rectangles = np.tile(box[:2], 2) + patches.patch_rectangles(levels) * scale
     return Explanation(
         words=[word for word, _ in words],
-        attention=_by_share(attention, np.array(grids)),
+        attention=attention.astype(np.float32),
         rectangles=rectangles.astype(np.float32),
         levels=grids,
         box=box,
     )
-
-
-def _by_share(attention, grids):
-    """Attention over an even share of its level: large patches aren't favoured."""
-    result = np.ones_like(attention, np.float32)
-    for grid in np.unique(grids):
-        part = grids == grid
-        total = attention[:, part].sum(axis=1, keepdims=True)
-        share = attention[:, part] / np.maximum(total, 1e-12)
-        result[:, part] = share * part.sum()
-    return result

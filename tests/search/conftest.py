@@ -58,17 +58,17 @@ class ColourModel(tf.Module):
         return {"labels": tf.tile([LABELS], [count, 1]), "probabilities": shares}
 
     def _explain(self, features, text):
-        # Every word looks at the last patch of level 2, [CLS] at nothing.
+        # Colour words look at the last patch of level 2, the others at its first.
         words = tf.strings.split(text).to_tensor("[PAD]")
         count = tf.shape(words)[0]
         edge = tf.tile([["[CLS]"]], [count, 1])
         tokens = tf.concat([edge, words], axis=1)
-        length = tf.shape(tokens)[1]
-        looked = tf.one_hot(4, 55) * 0.7 + 0.3 / 55
+        colour = tf.strings.regex_full_match(tokens, "|".join(COLOURS))
+        looked = tf.one_hot(tf.where(colour, 4, 1), 55) * 7.0 + 0.5
         return {
             "tokens": tokens,
             "token_mask": tf.cast(tokens != "[PAD]", tf.int32),
-            "attention": tf.tile(looked[None, None], [count, length, 1]),
+            "attention": looked,
         }
 
     def signatures(self, tasks=("category", "caption")):
@@ -124,20 +124,18 @@ class ColourModel(tf.Module):
         }
 
 
-def write_export(folder, tasks=("category", "caption"), name="a", vectors=True):
+def write_export(folder, tasks=("category", "caption"), name="a"):
     """Writes an export as version 1 of a folder; returns the folder as str."""
     model, version = ColourModel(), folder / "1"
     signatures = model.signatures(tasks)
-    if not vectors:
-        del signatures["text_vectors"], signatures["image_vectors"]
     tf.saved_model.save(model, str(version), signatures)
+    config = {"patch_arm": "kaleido", "contrastive_temperature": TEMPERATURE}
     info = {
         "export_sha256": hashlib.sha256(name.encode()).hexdigest(),
-        "config": {
-            "patch_arm": "kaleido",
-            "contrastive_temperature": TEMPERATURE,
-            "contrastive_size": 3 if vectors else 0,
-        },
+        "dataset": {"patch_arm": "kaleido", "feature_size": F},
+        "backbone": None,
+        "saliency": {"method": "none"},
+        "checkpoints": {"matching": {"config": config, "weights_sha256": name}},
     }
     (version / "assets.extra").mkdir()
     (version / "assets.extra" / "kaleido_info.json").write_text(json.dumps(info))

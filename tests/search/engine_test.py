@@ -118,11 +118,13 @@ def test_other_letters_are_searched(engine):
 def test_explanation(engine):
     found = engine.explain("dark red dress", "b")
     assert found.words == ["dark", "red", "dress"]
-    # All of level 2's attention but what is everywhere lies on its last patch.
-    share = (0.7 + 0.3 / 55) / (0.7 + 4 * 0.3 / 55) * 4
-    assert found.attention[0, 4] == pytest.approx(share, rel=1e-4)
-    assert found.attention[0, 20] == pytest.approx(1)
+    # Colours look at the last patch of level 2, other words at its first.
+    assert found.attention[1, 4] == 7.5 and found.attention[2, 20] == 0.5
+    assert found.contrast[1, 4] == pytest.approx(7.5 / ((0.5 + 7.5 + 0.5) / 3))
     assert found.strongest(1, 1) == [(2, 2, 2)]
+    assert found.strongest(2, 1) == [(2, 1, 1)]
+    alone = engine.explain("red", "b")
+    np.testing.assert_array_equal(alone.contrast, alone.attention)
     # That patch in the picture: the box is its middle half.
     np.testing.assert_allclose(found.rectangles[4], [0.5, 0.5, 1.0, 0.75])
     query = engine.search_image(picture(engine, "b"))

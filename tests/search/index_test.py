@@ -156,7 +156,7 @@ def test_an_index_of_another_export_is_refused(export, catalogue, tmp_path):
     folder = tmp_path / "index"
     build_index(export, folder, catalogue)
     other = Counting(export)
-    other.sha256, other.path = "f" * 64, "/another/1"
+    other.identity, other.path = "f" * 64, "/another/1"
     for use in (
         lambda: build_index(other, folder, catalogue),
         lambda: SearchEngine(other, folder),
@@ -231,11 +231,11 @@ def test_prepared_features_are_taken_over(export, make_data_set, tmp_path):
 
 def test_other_prepared_features_are_refused(export, make_data_set, tmp_path):
     make_data_set(tmp_path / "data", feature_size=7)
-    with pytest.raises(ValueError, match=r"features \(55, 6\), as the export"):
+    with pytest.raises(ValueError, match="`feature_size` of the data set should be 6"):
         build_index(export, tmp_path / "index", data_dir=str(tmp_path / "data"))
     make_data_set(tmp_path / "other")
     other = Counting(export)
-    other.info = {**export.info, "dataset": {"backbone": {"sha256": "other"}}}
+    other.info = {**export.info, "backbone": {"weights_hash": "other"}}
     with pytest.raises(ValueError, match="`backbone` of the data set should be"):
         build_index(other, tmp_path / "index", data_dir=str(tmp_path / "other"))
     with pytest.raises(ValueError, match="neither of them"):
