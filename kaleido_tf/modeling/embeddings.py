@@ -4,6 +4,8 @@ import tensorflow as tf
 import tf_keras
 from official.nlp.modeling import layers as nlp_layers
 
+from kaleido_tf.modeling import fused
+
 
 def truncated_normal(config):
     """A fresh initializer of the config's range (a shared one would repeat itself)."""
@@ -20,8 +22,34 @@ class _NormAndDropout(tf_keras.layers.Layer):
         )
         self.dropout = tf_keras.layers.Dropout(config.hidden_dropout)
 
-    def call(self, inputs):
-        return self.dropout(tf.cast(self.norm(inputs), self.compute_dtype))
+    def build(self, input_shape):
+        # Called by their parts (`fused.py`), they aren't built by being called.
+        self.norm.build(input_shape)
+        self.dropout.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        dropping = bool(training) and self.dropout.rate > 0
+        return fused.norm_dropout(
+            inputs,
+            self.norm.gamma,
+            self.norm.beta,
+            fused.draw_seed(self.dropout) if dropping else tf.constant(fused.NO_SEED),
+            rate=self.dropout.rate if dropping else 0.0,
+            epsilon=self.norm.epsilon,
+            dtype=self.compute_dtype,
+            compiled=bool(training),
+        )
+
+
+class Dropout(tf_keras.layers.Dropout):
+    """Keras's dropout, its mask drawn in the pass that applies it (`fused.py`)."""
+
+    def call(self, inputs, training=None):
+        if not training or not self.rate:
+            return inputs
+        seed = fused.draw_seed(self)
+        return fused.dropout(inputs, seed, rate=self.rate, compiled=True)
 
 
 class TextEmbedding(tf_keras.layers.Layer):
@@ -75,7 +103,7 @@ class PatchEmbedding(tf_keras.layers.Layer):
     def __init__(self, config, level, **kwargs):
         super().__init__(**kwargs)
         self.level = level
-        self.input_dropout = tf_keras.layers.Dropout(config.feature_dropout)
+        self.input_dropout = Dropout(config.feature_dropout)
         self.projection = tf_keras.layers.Dense(
             config.hidden_size,
             use_bias=False,

@@ -5,7 +5,7 @@ import tf_keras
 from official.nlp.modeling import layers as nlp_layers
 
 from kaleido_tf.config import level_offsets
-from kaleido_tf.modeling import embeddings
+from kaleido_tf.modeling import block, embeddings
 
 
 def gelu(x):
@@ -141,8 +141,8 @@ def build_encoder(config, attention="bidirectional"):
     mask = tf.concat([inputs["input_mask"], patch_mask], axis=1)
     make_mask = ATTENTION_MASKS[attention]
     attention_mask = make_mask(config, "attention_mask")(sequence, mask)
-    for block in blocks:
-        sequence = block([sequence, attention_mask])
+    for layer in blocks:
+        sequence = layer([sequence, attention_mask])
     outputs = {
         "sequence_output": sequence,
         "pooled_output": pooler(sequence[:, 0]),
@@ -157,8 +157,8 @@ def build_encoder(config, attention="bidirectional"):
 
 
 def _block(config, index):
-    """One post-LayerNorm transformer layer, by tf-models-official."""
-    return nlp_layers.TransformerEncoderBlock(
+    """One post-LayerNorm transformer layer."""
+    return block.EncoderBlock(
         config.num_heads,
         config.intermediate_size,
         GELU[config.gelu],
