@@ -80,6 +80,7 @@ def build_index(
     batch_size=16,
     text_fields=manifest_lib.TEXT_FIELDS,
     max_images=None,
+    replace=False,
 ):
     """Makes an index, or brings one up to date.
 
@@ -94,6 +95,7 @@ def build_index(
       batch_size: pictures at once through the export.
       text_fields: of the manifest, see `read_items`.
       max_images: index the first so many lines of the catalogue.
+      replace: make the index anew where there is one of another export.
 
     Returns:
       dict: `images`, `products`, `pictures` and `texts` of the index, `computed` and
@@ -108,7 +110,7 @@ def build_index(
             "`manifest` or `data_dir` should be given. Received: neither of them"
         )
     with locked(index_dir):
-        store = Store.open_or_create(index_dir, export)
+        store = Store.open_or_create(index_dir, export, replace)
         prepared = sources.PreparedData(data_dir, export) if data_dir else None
         if manifest:
             items, skipped = manifest_lib.read_items(manifest, text_fields, max_images)

@@ -45,6 +45,11 @@ def flag_page():
     page.integer("max_images", None, "Only the first so many images.", lower_bound=1)
     page.heading("Output")
     page.string("index_dir", None, "Folder of the index.", required=True)
+    page.bool(
+        "replace",
+        False,
+        "Remove an index of another export that is there, instead of refusing.",
+    )
     page.enum(
         "index",
         "flat",

@@ -9,6 +9,7 @@ import logging as python_logging
 import os
 import random
 import time
+import types
 
 from absl import logging
 from PIL import Image
@@ -98,68 +99,11 @@ def build_page(engine, top_k=24):
       (blocks, dict of arguments for its `launch`).
     """
     gr = _gradio()
-    from kaleido_tf.search import page_markup as markup
-    from kaleido_tf.search import page_script, page_style
+    from kaleido_tf.search import page_style
     from kaleido_tf.search.page_events import PageEvents
 
-    events = PageEvents(engine, top_k)
-    texts, shown = examples(engine)
-    images = len(engine.rows)
-    plain = dict(elem_classes="k-plain", apply_default_css=False)
     with gr.Blocks(title="Catalogue search", analytics_enabled=False) as blocks:
-        gr.HTML(markup.header(engine.num_products, images), **plain)
-        asked = gr.State(None, time_to_live=3600)
-        with gr.Tabs():
-            with gr.Tab("By description", id="text"):
-                with gr.Row(elem_id="k-ask"):
-                    query = gr.Textbox(
-                        label="What are you looking for?",
-                        placeholder=f"such as: {texts[0]}",
-                        elem_id="k-query",
-                        lines=1,
-                        max_lines=3,
-                        scale=6,
-                    )
-                    search = gr.Button(
-                        "Search", variant="primary", elem_id="k-search", scale=1
-                    )
-                tries = gr.HTML(
-                    markup.chips(texts), js_on_load=page_script.PICK, **plain
-                )
-            with gr.Tab("By picture", id="picture"):
-                upload = gr.File(
-                    label="A picture of a product (JPEG or PNG)",
-                    file_types=["image"],
-                    type="binary",
-                    elem_id="k-upload",
-                    height=120,
-                )
-                if shown:
-                    strip = gr.HTML(
-                        markup.strip(shown), js_on_load=page_script.PICK, **plain
-                    )
-        results = gr.HTML("", js_on_load=page_script.PICK, elem_id="k-results", **plain)
-        detail = gr.HTML("", js_on_load=page_script.DETAIL, elem_id="k-panel", **plain)
-
-        def chosen_text(event: gr.EventData):
-            return event.query, *events.by_text(event.query)
-
-        def chosen_picture(event: gr.EventData):
-            return events.by_product(event.image_id)
-
-        def chosen_result(asked, event: gr.EventData):
-            return events.explain(asked, event.image_id)
-
-        quick = dict(show_progress="minimal", api_visibility="private")
-        outputs = [asked, results]
-        for listen in (query.submit, search.click):
-            listen(events.by_text, query, outputs, **quick)
-        tries.select(chosen_text, None, [query, *outputs], **quick)
-        upload.upload(events.by_picture, upload, outputs, **quick)
-        if shown:
-            strip.select(chosen_picture, None, outputs, **quick)
-        detail.like(chosen_picture, None, outputs, **quick)
-        results.select(chosen_result, asked, detail, **quick)
+        _connect(gr, PageEvents(engine, top_k), _components(gr, engine))
     theme = gr.themes.Base(
         primary_hue="blue",
         neutral_hue="slate",
@@ -168,6 +112,73 @@ def build_page(engine, top_k=24):
         font_mono=["ui-monospace", "monospace"],
     )
     return blocks, {"theme": theme, "css": page_style.CSS, "footer_links": []}
+
+
+def _components(gr, engine):
+    """What stands on the page: a namespace of components."""
+    from kaleido_tf.search import page_markup as markup
+    from kaleido_tf.search import page_script
+
+    page = types.SimpleNamespace(strip=None)
+    texts, shown = examples(engine)
+
+    def plain(value, script=page_script.PICK, **options):
+        options |= {"elem_classes": "k-plain", "apply_default_css": False}
+        return gr.HTML(value, js_on_load=script, **options)
+
+    plain(markup.header(engine.num_products, len(engine.rows)), script=None)
+    page.asked = gr.State(None, time_to_live=3600)
+    with gr.Tabs():
+        with gr.Tab("By description", id="text"):
+            with gr.Row(elem_id="k-ask"):
+                page.query = gr.Textbox(
+                    label="What are you looking for?",
+                    placeholder=f"such as: {texts[0]}",
+                    elem_id="k-query",
+                    max_lines=3,
+                    scale=6,
+                )
+                page.search = gr.Button(
+                    "Search", variant="primary", elem_id="k-search", scale=1
+                )
+            page.tries = plain(markup.chips(texts))
+        with gr.Tab("By picture", id="picture"):
+            page.upload = gr.File(
+                label="A picture of a product (JPEG or PNG)",
+                file_types=["image"],
+                type="binary",
+                elem_id="k-upload",
+                height=120,
+            )
+            if shown:
+                page.strip = plain(markup.strip(shown))
+    page.results = plain("", elem_id="k-results")
+    page.detail = plain("", script=page_script.DETAIL, elem_id="k-panel")
+    return page
+
+
+def _connect(gr, events, page):
+    """What happens on the page."""
+
+    def chosen_text(event: gr.EventData):
+        return event.query, *events.by_text(event.query)
+
+    def chosen_picture(event: gr.EventData):
+        return events.by_product(event.image_id)
+
+    def chosen_result(asked, event: gr.EventData):
+        return events.explain(asked, event.image_id)
+
+    quick = dict(show_progress="minimal", api_visibility="private")
+    outputs = [page.asked, page.results]
+    for listen in (page.query.submit, page.search.click):
+        listen(events.by_text, page.query, outputs, **quick)
+    page.tries.select(chosen_text, None, [page.query, *outputs], **quick)
+    page.upload.upload(events.by_picture, page.upload, outputs, **quick)
+    if page.strip:
+        page.strip.select(chosen_picture, None, outputs, **quick)
+    page.detail.like(chosen_picture, None, outputs, **quick)
+    page.results.select(chosen_result, page.asked, page.detail, **quick)
 
 
 def launch(blocks, look, host, port, block=True):

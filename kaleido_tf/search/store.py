@@ -21,6 +21,7 @@ import os
 import shutil
 
 import numpy as np
+from absl import logging
 
 from kaleido_tf.search import nearest
 from kaleido_tf.search.manifest import Item
@@ -88,6 +89,15 @@ def write_lines(path, rows):
 def _read_lines(path):
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def _model_of(path):
+    """What an index.json says of its model; None where it can't be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file).get("model")
+    except (ValueError, AttributeError):
+        return None
 
 
 @contextlib.contextmanager
@@ -169,14 +179,26 @@ class Store:
                 f"{folder} should be an index of the export {export.path} "
                 f"({export.identity[:12]}...). Received: one of another export "
                 f"({values['model'][:12]}...). Vectors of two models don't "
-                "compare: choose another --index_dir, or delete this one"
+                "compare: choose another --index_dir, or make this one anew by "
+                "--replace"
             )
         return cls(folder, values)
 
     @classmethod
-    def open_or_create(cls, folder, export):
-        """`open`, or an empty index where there is none."""
-        if os.path.isfile(os.path.join(folder, INFO)):
+    def open_or_create(cls, folder, export, replace=False):
+        """`open`, or an empty index where there is none.
+
+        Args:
+          folder, export: see `open`.
+          replace: empty an index of another export, instead of refusing it.
+        """
+        path = os.path.join(folder, INFO)
+        if replace and os.path.isfile(path) and _model_of(path) != export.identity:
+            logging.info("%s: the index of another export is removed", folder)
+            os.remove(path)  # first: without it the rest is no index
+            for name in ("tables", "pictures", "texts"):
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+        if os.path.isfile(path):
             return cls.open(folder, export)
         values = {
             "format": FORMAT,

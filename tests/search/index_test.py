@@ -161,8 +161,15 @@ def test_an_index_of_another_export_is_refused(export, catalogue, tmp_path):
         lambda: build_index(other, folder, catalogue),
         lambda: SearchEngine(other, folder),
     ):
-        with pytest.raises(ValueError, match="one of another export .*delete this one"):
+        with pytest.raises(ValueError, match="one of another export .*by --replace"):
             use()
+    done = build_index(other, folder, catalogue, replace=True)
+    assert done["computed"] == other.pictures == 7
+    with pytest.raises(ValueError, match="one of another export"):
+        SearchEngine(export, folder)
+    # Of the same export nothing is thrown away.
+    assert build_index(other, folder, catalogue, replace=True)["computed"] == 0
+    build_index(export, folder, catalogue, replace=True)
     values = json.loads((folder / "index.json").read_text())
     write_json(folder / "index.json", {**values, "format": 0})
     with pytest.raises(ValueError, match="should have format 1. Received: 0"):
