@@ -207,6 +207,7 @@ def prepare(
     tokenizer = tokenization.Tokenizer.from_file(vocab)
     info = make_info(settings, tokenizer, described, products, receipts)
     info |= {"source": source, "skipped": len(rows)}
+    info["text_fields"] = [*(text_fields or sources.default_text_fields(source))]
     if kept:
         info["saliency"] = {**info["saliency"], "folder": SALIENCY_FOLDER}
     describe.write_info(info, output_dir)

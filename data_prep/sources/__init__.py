@@ -4,6 +4,8 @@ Four doors, one kind of thing behind them. Each source yields its rows under the
 names (`rows.py` says which), and all rows pass the same checks.
 """
 
+import inspect
+
 from data_prep.sources.fashion_gen import read_fashion_gen
 from data_prep.sources.kaggle import read_kaggle
 from data_prep.sources.kaleido_release import read_kaleido_release
@@ -57,11 +59,18 @@ def read(source, skipped, paths, **options):
     return reader(given.pop(names[0]), skipped=skipped, **{**given, **options})
 
 
+def default_text_fields(source):
+    """The fields that a source joins into the text, unless others are named: tuple."""
+    reader, _ = SOURCES[source]
+    return tuple(inspect.signature(reader).parameters["text_fields"].default)
+
+
 __all__ = [
     "SOURCES",
     "TEXT_FIELDS",
     "Product",
     "SkipList",
+    "default_text_fields",
     "hashed_split",
     "read",
     "read_fashion_gen",

@@ -2,9 +2,9 @@
 
 Written last by data preparation, so a data set without it is not whole. Holds: schema
 version, patch arm and level table, feature size, backbone with its weights' hash, text
-settings with the vocabulary's hash, class tables of the training split with the labels
-that only validation has, and for each split its shards with record counts, sizes and
-checksums.
+settings with the fields that make the text and the vocabulary's hash, class tables of
+the training split with the labels that only validation has, and for each split its
+shards with record counts, sizes and checksums.
 """
 
 import dataclasses

@@ -207,6 +207,7 @@ def test_the_whole_line(fashion_gen, tmp_path):
     assert [s["num_examples"] for s in loaded.shards("train")] == [2, 2, 1]
     assert loaded.num_examples("validation") == 2
     assert info["source"] == "fashion_gen"
+    assert info["text_fields"] == ["description"]
     assert info["categories"] == ["DRESSES", "SHIRTS"]
     assert info["subcategories"] == ["LONG DRESSES", "SHIRTS"]
     assert info["unseen_labels"] == {

@@ -88,6 +88,7 @@ def test_records_of_a_catalogue(catalogue, tmp_path):
         for path, shard in zip(paths, loaded.shards(split), strict=True):
             assert dataset_info.file_sha256(path) == shard["sha256"]
     assert info["skipped"] == 0
+    assert info["text_fields"] == ["text", "title", "description"]
     assert (info["canvas_size"], info["coarse_patch_size"]) == (48, 40)
     assert (out / "skipped.jsonl").read_text() == ""
     assert info["categories"] == ["clothing"]
@@ -180,7 +181,7 @@ def test_what_cannot_be_used_is_listed(catalogue, tmp_path, mean_colour):
         "v1": "the PNG is truncated or damaged",
         "v2": "the file is empty",
         "v5": "the JPEG is truncated or damaged",
-        "v6": "no JPEG, PNG or WebP picture",
+        "v6": "the JPEG is truncated or damaged: no size found",
         "v7": "can't be read: No such file or directory",
     }
     assert by_image["v7"]["image"] == str(folder / "nowhere.png")
