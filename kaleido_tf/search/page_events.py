@@ -13,13 +13,13 @@ class Asked:
     Attributes:
       text: the query, or "" for a picture.
       features: `Found.features` of a query by picture.
-      image: its picture as a data URI.
+      picture: its bytes or path, "" for a text.
       hits: dict image_id -> `Hit`.
     """
 
     text: str
     features: tuple | None
-    image: str
+    picture: bytes | str
     hits: dict
 
 
@@ -51,7 +51,7 @@ class PageEvents:
             found = self.engine.search_image(bytes(data), self._top_k)
         except ValueError as error:
             return None, markup.alert(f"This picture can't be used: {error}")
-        return self._picture_answer(found, pictures.uploaded(bytes(data)))
+        return self._picture_answer(found, bytes(data))
 
     def by_product(self, image_id):
         """An indexed picture -> (`Asked` or None, results), without its own product."""
@@ -59,28 +59,28 @@ class PageEvents:
             found = self.engine.search_like(image_id, self._top_k)
         except ValueError as error:
             return None, markup.alert(error)
-        path = self.engine.image_path(image_id)
-        return self._picture_answer(found, pictures.thumbnail(path, 320))
+        return self._picture_answer(found, self.engine.image_path(image_id))
 
-    def _picture_answer(self, found, image):
+    def _picture_answer(self, found, picture):
         described = self.engine.describe(found.features)
-        shown = markup.facts(image, described) + markup.results_of_picture(found)
-        return Asked("", found.features, image, _by_image(found)), shown
+        shown = markup.facts(pictures.shown(picture, 320), described)
+        shown += markup.results_of_picture(found)
+        return Asked("", found.features, picture, _by_image(found)), shown
 
     def explain(self, asked, image_id):
         """The panel of a result: HTML."""
         try:
             item = self.engine.row(image_id).item
+            path = self.engine.image_path(image_id)
             hit = asked.hits.get(image_id) if asked else None
             if asked and asked.features is not None:
                 found = self.engine.explain(item.text, features=asked.features)
-                return markup.panel(item, asked.image, found, "product", hit)
+                return markup.panel(item, asked.picture, found, path, hit)
             text = asked.text if asked else item.text
             found = self.engine.explain(text, image_id=image_id)
         except ValueError as error:
             return markup.alert(error)
-        path = self.engine.image_path(image_id)
-        return markup.panel(item, pictures.thumbnail(path, 640), found, "query", hit)
+        return markup.panel(item, path, found, hit=hit)
 
 
 def _by_image(found):

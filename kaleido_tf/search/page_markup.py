@@ -4,6 +4,8 @@ import html
 import json
 import time
 
+import numpy as np
+
 from kaleido_tf.search import page_pictures as pictures
 
 _TITLE_LENGTH = 90
@@ -163,8 +165,13 @@ def facts(image, found):
     )
 
 
-def _heat(explanation):
-    """What the script draws, as JSON."""
+def _heat(explanation, region):
+    """What the script draws, as JSON; places in [0, 1] of the shown region."""
+    top, left, bottom, right = region
+    start = np.array([top, left, top, left])
+    scale = np.tile([bottom - top, right - left], 2)
+    rectangles = (explanation.rectangles - start) / scale
+    box = (explanation.box - start) / scale
     tables = {
         name: [[round(float(v), 3) for v in row] for row in table]
         for name, table in (
@@ -174,9 +181,9 @@ def _heat(explanation):
     }
     values = {
         **tables,
-        "rects": [[round(float(v), 4) for v in r] for r in explanation.rectangles],
+        "rects": [[round(float(v), 4) for v in r] for r in rectangles],
         "grids": list(explanation.levels),
-        "box": [round(float(v), 4) for v in explanation.box],
+        "box": [round(float(v), 4) for v in box],
         "words": list(explanation.words),
     }
     return escaped(json.dumps(values, ensure_ascii=True))
@@ -197,30 +204,35 @@ def _facts_of(hit):
     return rows
 
 
-def panel(item, image, explanation, side, hit=None):
+def panel(item, picture, explanation, product_picture=None, hit=None):
     """The panel of one product: words and patches.
 
     Args:
       item: the product's `Item`.
-      image: data URI of the picture that is drawn on.
+      picture: path or bytes of the picture that is drawn on.
       explanation: `words.Explanation` of a text and that picture.
-      side: "query" where the words are the query's, "product" where they are the
-        product's.
+      product_picture: path of the product's picture, where the other is a visitor's;
+        the words are then the product's, else the visitor's.
       hit: its `Hit`, or None.
     """
+    region = pictures.region_around(explanation.box)
+    image = pictures.shown(picture, 640, region)
     buttons = "".join(
         f'<button type="button" class="k-word" data-word="{number}" '
         f'aria-pressed="false">{escaped(word)}</button>'
         for number, word in enumerate(explanation.words)
     )
-    whose = "your" if side == "query" else "the product's"
-    drawn = "The product's picture" if side == "query" else "Your picture"
+    whose, drawn, mini = "your", "The product's picture", ""
+    if product_picture is not None:
+        whose, drawn = "the product's", "Your picture"
+        mini = f'<img class="k-mini" src="{pictures.thumbnail(product_picture, 120)}" '
+        mini += 'alt="The product\'s picture">'
     rows = [*_facts_of(hit), ("Text", item.text), ("Product", item.product_id)]
     terms = "".join(f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in rows)
     return (
         '<section class="k-detail" role="dialog" aria-labelledby="k-detail-title" '
         f'tabindex="-1" data-opened="{time.time_ns()}" '  # opens again where closed
-        f'data-heat="{_heat(explanation)}"><header><div>'
+        f'data-heat="{_heat(explanation, region)}"><header>{mini}<div>'
         f'<h2 id="k-detail-title">{escaped(title_of(item.text))}</h2>'
         f"<p>{escaped(_meta(item))}</p></div>"
         '<button type="button" class="k-close" aria-label="Close">×</button></header>'

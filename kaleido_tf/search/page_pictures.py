@@ -15,34 +15,61 @@ def _data_uri(picture, quality):
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def shrunk(source, side):
-    """A picture of at most side x side as a data URI.
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+def shown(source, side, region=WHOLE):
+    """A part of a picture, at most side x side pixels, as a data URI.
 
     Args:
-      source: path or file of a picture.
+      source: path or bytes of a picture; "" where there is none.
       side: pixels.
+      region: y1, x1, y2, x2 in [0, 1] of the picture.
 
     Returns:
-      str; None where the picture can't be read.
+      str; a grey tile where there is nothing that can be read.
     """
     try:
-        with Image.open(source) as picture:
+        if not source:
+            raise ValueError("no picture")
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file) as picture:
             picture = ImageOps.exif_transpose(picture).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # what Pillow raises on damage
+        # What Pillow raises on damage.
+        return _data_uri(Image.new("RGB", (8, 8), _GREY), quality=50)
     white = Image.new("RGBA", picture.size, "white")
     flat = Image.alpha_composite(white, picture).convert("RGB")
+    top, left, bottom, right = region
+    width, height = flat.size
+    flat = flat.crop(
+        tuple(map(round, (left * width, top * height, right * width, bottom * height)))
+    )
     flat.thumbnail((side, side))
-    return _data_uri(flat, quality=84)
+    return _data_uri(flat, quality=86)
 
 
 @functools.lru_cache(maxsize=4096)
 def thumbnail(path, side=240):
-    """`shrunk` of a catalogue's picture; a grey tile where there is none to read."""
-    found = shrunk(path, side) if path else None
-    return found or _data_uri(Image.new("RGB", (8, 8), _GREY), quality=50)
+    """`shown` of a catalogue's whole picture, kept."""
+    return shown(path, side)
 
 
-def uploaded(data, side=320):
-    """`shrunk` of a picture's bytes, a grey tile where the browser's can't be read."""
-    return shrunk(io.BytesIO(data), side) or thumbnail("")
+def region_around(box, margin=0.12, most=0.6):
+    """What to show of a picture so that its object is large: y1, x1, y2, x2.
+
+    Args:
+      box: of the object, in [0, 1] of the picture.
+      margin: added on each side, in parts of the box's longer side.
+      most: a part that covers more of the picture than this is all of it.
+    """
+    top, left, bottom, right = map(float, box)
+    added = margin * max(bottom - top, right - left)
+    region = (
+        max(top - added, 0.0),
+        max(left - added, 0.0),
+        min(bottom + added, 1.0),
+        min(right + added, 1.0),
+    )
+    area = (region[2] - region[0]) * (region[3] - region[1])
+    return region if 0 < area < most else WHOLE

@@ -108,6 +108,9 @@ body, gradio-app { background: var(--k-ground) !important; }
   padding: 16px 18px 12px; border-bottom: 1px solid var(--k-line); }
 .k-detail h2 { margin: 0; font-size: 1.1rem; line-height: 1.3; font-weight: 650; }
 .k-detail header p { margin: 2px 0 0; color: var(--k-faint); font-size: .85rem; }
+.k-detail header > div { flex: 1; min-width: 0; }
+.k-mini { width: 56px; height: 56px; object-fit: contain; background: #fff;
+  border-radius: 8px; flex: none; }
 .k-close { border: 1px solid var(--k-line); background: none; color: var(--k-ink);
   border-radius: 10px; min-width: 44px; height: 44px; font-size: 1.3rem;
   cursor: pointer; line-height: 1; flex: none; }

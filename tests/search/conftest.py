@@ -31,7 +31,7 @@ class ColourModel(tf.Module):
 
         images = tf.map_fn(one, image_bytes, fn_output_signature=tf.uint8)
         images = tf.ensure_shape(images, [None, 60, 60, 3])
-        boxes = tf.tile([[0.0, 0.25, 1.0, 0.75]], [tf.shape(images)[0], 1])
+        boxes = tf.tile([[0.25, 0.25, 0.75, 0.75]], [tf.shape(images)[0], 1])
         cut = generate_patches(images, boxes, KALEIDO_LEVELS, 8)["patches"]
         colours = tf.reduce_mean(cut, axis=[2, 3]) / 255.0
         return tf.concat([colours, 1.0 - colours], axis=-1), boxes

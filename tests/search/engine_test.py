@@ -126,7 +126,7 @@ def test_explanation(engine):
     alone = engine.explain("red", "b")
     np.testing.assert_array_equal(alone.contrast, alone.attention)
     # That patch in the picture: the box is its middle half.
-    np.testing.assert_allclose(found.rectangles[4], [0.5, 0.5, 1.0, 0.75])
+    np.testing.assert_allclose(found.rectangles[4], [0.5, 0.5, 0.75, 0.75])
     query = engine.search_image(picture(engine, "b"))
     again = engine.explain("dark red dress", features=query.features)
     np.testing.assert_allclose(again.attention, found.attention)

@@ -62,7 +62,7 @@ def test_what_is_stored(export, catalogue, tmp_path):
     assert features.dtype == np.float16
     np.testing.assert_allclose(features[0, 0, :3], [250 / 255, 0, 0], atol=2e-3)
     np.testing.assert_array_equal(
-        store.pictures.read("boxes", [row.picture]), [[0, 0.25, 1, 0.75]]
+        store.pictures.read("boxes", [row.picture]), [[0.25, 0.25, 0.75, 0.75]]
     )
     np.testing.assert_allclose(store.texts.read("vectors", [row.text]), [[1, 0, 0]])
 

@@ -9,9 +9,11 @@ import time
 import urllib.error
 import urllib.request
 
+import cv2
+import numpy as np
 import pytest
 
-from kaleido_tf.search import page
+from kaleido_tf.search import page, page_pictures
 from kaleido_tf.search import page_markup as markup
 from kaleido_tf.search.page_events import PageEvents
 
@@ -168,14 +170,15 @@ def test_type_search_click(browser, address, engine):
     live = "return document.querySelector('.k-live').textContent"
     # The export's colours look at the last patch of level 2.
     assert "“red” answered most to row 2, column 2 of 2 × 2" in browser.run(live)
-    # All but the box's lower right is darkened; the box is the picture's middle half.
+    # All but the box's lower right is darkened.
     heat = browser.run(
         "const c = document.querySelector('canvas'), x = c.getContext('2d');"
         "const at = (x0, y0) => x.getImageData(x0, y0, 1, 1).data[3];"
         "return [at(45, 45), at(10, 10), c.style.left, c.style.width]"
     )
     assert heat[0] == 0 and heat[1] > 150
-    assert heat[2:] == ["25%", "50%"]
+    # Shown is the picture's part around the box, 0.12 of it more on each side.
+    assert [float(v[:-1]) for v in heat[2:]] == pytest.approx([9.7, 80.6], abs=0.1)
     # Escape closes, and the focus is where it was; the same card opens again.
     browser.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
     assert browser.run("return document.activeElement.dataset.image") == "a"
@@ -261,6 +264,22 @@ def test_explains_the_side_that_was_asked(engine):
     # By a product's own picture: not itself.
     asked, _ = events.by_product("a")
     assert "a" not in asked.hits and "b" in asked.hits
+
+
+def test_a_small_object_is_shown_large():
+    region = page_pictures.region_around([0.5, 0.2, 0.9, 0.3])
+    np.testing.assert_allclose(region, [0.452, 0.152, 0.948, 0.348])
+    assert page_pictures.region_around([0, 0, 1, 1]) == page_pictures.WHOLE
+    assert page_pictures.region_around([0.05, 0.05, 0.9, 0.9]) == page_pictures.WHOLE
+    picture = np.zeros((100, 200, 3), np.uint8)
+    picture[50:, :40] = 255
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    uri = page_pictures.shown(data, 640, (0.5, 0.0, 1.0, 0.2))
+    jpeg = base64.b64decode(uri.partition(",")[2])
+    part = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert part.shape == (50, 40, 3) and part.min() > 250
+    for nothing in ("", b"no picture", "/nowhere.png"):
+        assert page_pictures.shown(nothing, 9).startswith("data:image/jpeg")
 
 
 def test_title():
