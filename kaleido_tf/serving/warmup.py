@@ -28,22 +28,20 @@ def example_picture(height=400, width=300):
     return tf.io.encode_jpeg(picture, quality=95).numpy()
 
 
-def example_inputs(model, name, batch=1):
+def example_inputs(specs, batch=1):
     """Valid inputs of a signature: dict name -> array.
 
     Args:
-      model: `signatures.ServedModel`.
-      name: of the signature.
+      specs: dict name -> tf.TensorSpec of the signature's inputs.
       batch: rows.
     """
-    specs = model.signatures[name].input_signature
     values = {
         "image_bytes": np.array([example_picture()] * batch, object),
         "text": np.array([_TEXT.encode()] * batch, object),
     }
-    found = {spec.name: values.get(spec.name) for spec in specs}
-    if "patch_features" in found:
-        shape = [batch, *next(s for s in specs if s.name == "patch_features").shape[1:]]
+    found = {name: values.get(name) for name in specs}
+    if "patch_features" in specs:
+        shape = [batch, *specs["patch_features"].shape[1:]]
         found["patch_features"] = np.random.default_rng(0).random(shape, np.float32)
     return found
 
@@ -92,7 +90,8 @@ def write(model, version_dir):
     with tf.io.TFRecordWriter(path) as writer:
         for name in names:
             log = prediction_log_pb2.PredictionLog()
-            request = make_request(name, example_inputs(model, name))
+            specs = {s.name: s for s in model.signatures[name].input_signature}
+            request = make_request(name, example_inputs(specs))
             log.predict_log.request.CopyFrom(request)
             writer.write(log.SerializeToString())
     return len(names)
