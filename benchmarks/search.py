@@ -244,7 +244,9 @@ def run(settings):
             folder = settings["drawn_dir"] or f"{settings['index_dir']}_drawn"
             fast = SearchEngine(export, draw_index(export, engine.store, folder, drawn))
         content["drawn"] = drawn
-        texts, _ = choose_queries(engine.rows, settings["num_searches"], seed=1)
+        texts = list(dict.fromkeys(row.item.text for row in engine.rows))
+        order = np.random.default_rng(1).permutation(len(texts))
+        texts = [texts[i] for i in order[: settings["num_searches"]]]
         for kind, queries in (("title", map(title_of, texts)), ("text", texts)):
             queries = list(queries)
             for count in candidates:

@@ -189,8 +189,8 @@ def _add_pictures(store, export, rows, prepared, batch_size):
     missing = _missing(store, rows)
     if prepared and missing:
         wanted = {
-            row.item.image_id: key
-            for key, row in missing.items()
+            row.item.image_id: row
+            for row in missing.values()
             if not row.stamp or row.stamp[1] <= prepared.made
         }
         _copy(store, export, prepared, wanted)

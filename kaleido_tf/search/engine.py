@@ -307,7 +307,7 @@ class SearchEngine:
         text = check_text(text, "text")
         features, box = features or self.features(image_id)
         outputs = self.export.call("explain", patch_features=features, text=[text])
-        return words.explain(outputs, self.export.config, box[0])
+        return words.explain(outputs, self.export.config, box[0], text)
 
     def describe(self, features, text=""):
         """What the fine-tuned heads say about a picture, as far as there are any.

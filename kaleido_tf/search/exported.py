@@ -11,41 +11,12 @@ import re
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text  # noqa: F401  (registers the ops of the exported tokenizer)
+
+from kaleido_tf.serving.loaded import LoadedModel, plain_message
 
 INFO_FILE = os.path.join("assets.extra", "kaleido_info.json")
 # What a search page can't do without.
 REQUIRED = ("image_features", "match_features", "explain")
-
-
-def newest_version(directory):
-    """Path of the newest version in an export's folder.
-
-    Args:
-      directory: a folder of numbered versions, as TensorFlow Serving wants it, or one
-        version.
-
-    Raises:
-      FileNotFoundError: neither.
-    """
-    if os.path.isfile(os.path.join(directory, "saved_model.pb")):
-        return directory
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    versions = [
-        int(name)
-        for name in names
-        if name.isdecimal()
-        and os.path.isfile(os.path.join(directory, name, "saved_model.pb"))
-    ]
-    if not versions:
-        raise FileNotFoundError(
-            f"`export` should be a folder of `python -m kaleido_tf.serving.export`, "
-            f"with a numbered version in it. Received: {directory}"
-        )
-    chosen = max(versions)
-    return next(
-        os.path.join(directory, n) for n in names if n.isdecimal() and int(n) == chosen
-    )
 
 
 def _read_info(path):
@@ -65,19 +36,6 @@ def _read_info(path):
             f"{sorted(info)} (export again)"
         )
     return info
-
-
-def plain_message(error):
-    """The sentence of an export's error, without TensorFlow's trace around it: str.
-
-    Of a request with one row its place isn't said: "image_bytes[0]: ...".
-    """
-    text = error.message or str(error)
-    if found := re.search(r"assertion failed: \[(.*)\]", text):
-        text = found[1].strip().strip("'\"")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [ln for ln in lines if not ln.startswith(("[[", "Graph exec", "Detected"))]
-    return re.sub(r"^\w+\[0\]: ", "", (kept or lines or ["no message"])[0])
 
 
 def _identity(info):
@@ -105,10 +63,10 @@ class Export:
     """A loaded export.
 
     Args:
-      directory: see `newest_version`.
+      directory: of `python -m kaleido_tf.serving.export`; its newest version is taken.
 
     Attributes:
-      path: of the version that was loaded.
+      path: of that version.
       info: its kaleido_info.json, a dict.
       identity: hash of what an index depends on, see `_identity`.
       num_patches, feature_size: P, F of its patch features.
@@ -116,10 +74,9 @@ class Export:
     """
 
     def __init__(self, directory):
-        self.path = newest_version(os.fspath(directory))
+        self._loaded = LoadedModel(directory)
+        self.path, self._signatures = self._loaded.path, self._loaded.signatures
         self.info = _read_info(self.path)
-        self._loaded = tf.saved_model.load(self.path)
-        self._signatures = self._loaded.signatures
         missing = [name for name in REQUIRED if name not in self._signatures]
         if missing:
             raise ValueError(
@@ -170,7 +127,9 @@ class Export:
         try:
             outputs = signature(**tensors)
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(plain_message(error)) from error
+            # Of a request with one row, its place says nothing.
+            message = re.sub(r"^\w+\[0\]: ", "", plain_message(error))
+            raise ValueError(message) from error
         return {key: value.numpy() for key, value in outputs.items()}
 
     def text_vectors(self, texts, batch_size=128):

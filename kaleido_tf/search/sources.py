@@ -10,6 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from PIL import Image
 
 from kaleido_tf.data import records
 from kaleido_tf.data.dataset_info import FILE_NAME, DatasetInfo, file_sha256
@@ -43,6 +44,32 @@ def read_picture(path):
 def picture_key(data):
     """Key of a picture: the hash of its bytes."""
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def box_in_picture(box, path, canvas_size):
+    """A record's box, which is of the square canvas, in [0, 1] of the picture.
+
+    Args:
+      box: float [4], y1, x1, y2, x2 in [0, 1] of the canvas, see `patches.to_canvas`.
+      path: of the picture; "" where there is none: the box stays as it is.
+      canvas_size: S.
+
+    Returns:
+      float32 [4].
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
+                width, height = height, width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return np.asarray(box, np.float32)
+    sides = np.array([height, width]) * canvas_size / max(height, width)
+    sides = np.clip(np.round(sides), 1, canvas_size)
+    starts = (canvas_size - sides) // 2
+    corners = np.asarray(box, np.float64).reshape(2, 2) * canvas_size
+    inside = np.clip((corners - starts) / sides, 0.0, 1.0)
+    return inside.reshape(4).astype(np.float32)
 
 
 class PreparedData:
@@ -102,17 +129,17 @@ class PreparedData:
             )
         return items, skipped
 
-    def features(self, keys, batch_size=64):
+    def features(self, rows, batch_size=64):
         """Features of some records.
 
         Args:
-          keys: dict image_id -> key.
+          rows: dict image_id -> `Row` whose picture they are.
           batch_size: records at once.
 
         Yields:
           (keys, float16 [n, P, F] features, float32 [n, 4] boxes).
         """
-        shapes = self.info.shapes
+        shapes, size = self.info.shapes, self.info.values.get("canvas_size", 256)
 
         def decode(serialized):
             return records.decode_records(serialized, shapes)
@@ -120,11 +147,18 @@ class PreparedData:
         for _, path in self._paths():
             for batch in _batches(path, decode, batch_size):
                 ids = [value.decode() for value in batch["image_id"].numpy()]
-                rows = [row for row, image_id in enumerate(ids) if image_id in keys]
-                if rows:
-                    features = batch["patch_features"].numpy()[rows].astype(np.float16)
-                    chosen = [keys[ids[row]] for row in rows]
-                    yield chosen, features, batch["box"].numpy()[rows]
+                places = [i for i, image_id in enumerate(ids) if image_id in rows]
+                if not places:
+                    continue
+                chosen = [rows[ids[place]] for place in places]
+                features = batch["patch_features"].numpy()[places].astype(np.float16)
+                boxes = [
+                    box_in_picture(box, row.item.image, size)
+                    for box, row in zip(
+                        batch["box"].numpy()[places], chosen, strict=True
+                    )
+                ]
+                yield [row.picture for row in chosen], features, np.stack(boxes)
 
 
 def _batches(path, parse, size=256):

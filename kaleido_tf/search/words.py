@@ -4,6 +4,8 @@ The export's `explain` gives attention by word piece; people read words.
 """
 
 import dataclasses
+import re
+import unicodedata
 
 import numpy as np
 
@@ -11,6 +13,11 @@ from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import patches
 
 _SPECIAL = ("[CLS]", "[SEP]", "[PAD]")
+_UNKNOWN = "[UNK]"
+# As BERT cuts a text before the pieces: words, and signs and CJK characters singly.
+_WORDS = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff]|[^\\W_\u3400-\u4dbf\u4e00-\u9fff]+|\\S"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Explanation:
     """Attention between the W words of a text and the P patches of a picture.
 
     Attributes:
-      words: list of str, as the tokenizer sees them (lower case).
+      words: list of str, as the text has them.
       attention: float32 [W, P], mean over a word's pieces; 1 is what even attention
         would give.
       rectangles: float32 [P, 4], y1, x1, y2, x2 of the patches in [0, 1] of the
@@ -83,7 +90,31 @@ def words_of(tokens, mask):
     return words
 
 
-def explain(outputs, config, box):
+def as_written(words, text):
+    """Words as the text has them: with capitals and accents, and what is "[UNK]".
+
+    Args:
+      words: list of str of `words_of`; fewer than the text has where it was cut.
+      text: what they are of.
+
+    Returns:
+      list of str; the words as they came where they aren't the text's in order.
+    """
+    written = _WORDS.findall(text)[: len(words)]
+    same = len(written) == len(words) and all(
+        word in (_UNKNOWN, _folded(other))
+        for word, other in zip(words, written, strict=True)
+    )
+    return written if same else list(words)
+
+
+def _folded(word):
+    """A word in lower case without accents, as the tokenizer has it."""
+    parts = unicodedata.normalize("NFD", word.lower())
+    return "".join(c for c in parts if unicodedata.category(c) != "Mn")
+
+
+def explain(outputs, config, box, text):
     """An `Explanation` from the first row of the export's `explain`.
 
     Args:
@@ -91,6 +122,7 @@ def explain(outputs, config, box):
         [1, T, P].
       config: the export's config, whose `patch_arm` names the level table.
       box: [4], the locked box of the picture.
+      text: the pair's text.
     """
     levels = PATCH_ARMS[config["patch_arm"]]
     grids = [level.grid for level in levels for _ in range(level.num_patches)]
@@ -104,7 +136,7 @@ def explain(outputs, config, box):
     scale = np.tile(box[2:] - box[:2], 2)
     rectangles = np.tile(box[:2], 2) + patches.patch_rectangles(levels) * scale
     return Explanation(
-        words=[word for word, _ in words],
+        words=as_written([word for word, _ in words], text),
         attention=attention.astype(np.float32),
         rectangles=rectangles.astype(np.float32),
         levels=grids,

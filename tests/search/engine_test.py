@@ -1,6 +1,7 @@
 """Two stages over a catalogue whose answers can be reckoned by hand."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -141,6 +142,16 @@ def test_pieces_are_joined_to_words():
     ]
 
 
+def test_words_are_shown_as_written():
+    text = "Café-bar 红色 dress, Größe_9"
+    pieces = ["cafe", "[UNK]", "bar", "红", "色", "dress", ",", "große", "_", "9"]
+    assert words.as_written(pieces, text) == [
+        *("Café", "-", "bar", "红", "色", "dress", ",", "Größe", "_", "9")
+    ]
+    assert words.as_written(pieces[:3], text) == ["Café", "-", "bar"]  # cut
+    assert words.as_written(["other", "-"], text) == ["other", "-"]
+
+
 def test_what_the_tasks_say(engine):
     found = engine.search_image(picture(engine, "c"))
     said = engine.describe(found.features)
@@ -152,7 +163,7 @@ def test_what_the_tasks_say(engine):
 
 def test_a_model_without_vectors(export, catalogue, tmp_path, monkeypatch):
     """All of a small catalogue is scored; a large one is refused."""
-    bare = Export(export.path)
+    bare = Export(os.path.dirname(export.path))
     bare.vector_size = 0
     build_index(bare, tmp_path / "index", catalogue)
     engine = SearchEngine(bare, tmp_path / "index")

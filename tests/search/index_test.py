@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from data_prep import sources as prep_sources
-from kaleido_tf.search import index, manifest, nearest
+from kaleido_tf.search import index, manifest, nearest, sources
 from kaleido_tf.search.builder import build_index
 from kaleido_tf.search.engine import SearchEngine
-from kaleido_tf.search.exported import Export
 from kaleido_tf.search.shards import Shards
 from kaleido_tf.search.store import Store, locked, write_json
 
@@ -236,6 +235,18 @@ def test_prepared_features_are_taken_over(export, make_data_set, tmp_path):
     assert (done["copied"], done["computed"]) == (1, 2)
 
 
+def test_a_records_box_is_of_the_canvas(tmp_path):
+    path = tmp_path / "high.png"
+    cv2.imwrite(str(path), np.zeros((100, 50, 3), np.uint8))
+    # On a canvas of 64 the picture has columns 16 to 48.
+    box = sources.box_in_picture([0.25, 0.25, 0.5, 0.75], path, 64)
+    np.testing.assert_allclose(box, [0.25, 0.0, 0.5, 1.0])
+    box = sources.box_in_picture([0.0, 0.5, 1.0, 0.625], path, 64)
+    np.testing.assert_allclose(box, [0.0, 0.5, 1.0, 0.75])
+    box = sources.box_in_picture([0.1, 0.2, 0.3, 0.4], "", 64)
+    np.testing.assert_allclose(box, [0.1, 0.2, 0.3, 0.4])
+
+
 def test_other_prepared_features_are_refused(export, make_data_set, tmp_path):
     make_data_set(tmp_path / "data", feature_size=7)
     with pytest.raises(ValueError, match="`feature_size` of the data set should be 6"):
@@ -331,12 +342,6 @@ def test_little_used_shards_are_written_anew(tmp_path):
     np.testing.assert_array_equal(again.read("x", ["d", "c"]), [[4, 4], [3, 3]])
     os.makedirs(tmp_path / "000003.unfinished")  # of a killed run: no shard
     assert len(Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})) == 2
-
-
-def test_an_export_is_found_and_checked(export_dir, tmp_path):
-    assert Export(os.path.join(export_dir, "1")).path.endswith("/1")
-    with pytest.raises(FileNotFoundError, match="kaleido_tf.serving.export"):
-        Export(tmp_path)
 
 
 def test_command_line(export_dir, catalogue, tmp_path, capsys):
