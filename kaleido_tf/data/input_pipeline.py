@@ -12,6 +12,8 @@ import tensorflow as tf
 from kaleido_tf.data import frozen, kaleido_tasks, masking, records
 
 MASKINGS = ("aligned", "random")
+TEXT_INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
+_TRIM = 8  # a batch's texts are cut to a multiple of it: at most T / 8 shapes
 _SHUFFLE_RECORDS = 4096  # serialized records held for shuffling
 
 
@@ -97,6 +99,25 @@ def clean_batch(serialized, shapes, tokenizer, text_length):
     batch["aligned_tokens"] = tf.where(tokens < text_length - 1, tokens, -1)
     batch["aligned_patches"] = batch["aligned_patches"].to_tensor(-1)
     return batch
+
+
+def trim_texts(inputs):
+    """Cuts a batch's texts to the longest of them, rounded up to a multiple of 8.
+
+    What is cut off is padding: nothing sees it, no label lies in it, and patches are
+    counted from the sequence's end, so the results are the same.
+
+    Args:
+      inputs: dict with `TEXT_INPUTS` int32 [B, T].
+
+    Returns:
+      The dict with these as [B, t], t at most T.
+    """
+    mask = inputs["input_mask"]
+    places = tf.range(1, tf.shape(mask)[1] + 1)
+    longest = tf.reduce_max(tf.where(mask > 0, places, 1))
+    length = -(-longest // _TRIM) * _TRIM
+    return {**inputs, **{name: inputs[name][:, :length] for name in TEXT_INPUTS}}
 
 
 def check_tokenizer(tokenizer, info):
@@ -194,7 +215,8 @@ class PretrainingData:
             own part of every batch.
 
         Returns:
-          tf.data.Dataset of (inputs, labels), dicts with static shapes.
+          tf.data.Dataset of (inputs, labels), dicts; all shapes are static but the
+          texts' length, see `trim_texts`.
         """
         if self.batch_size % workers:
             raise ValueError(
@@ -245,7 +267,8 @@ class PretrainingData:
     def make_batch(self, serialized, seed, batch_size=None):
         """Serialized records [B] -> (inputs, labels): pairs, AGM, AKPM, in this order.
 
-        Frozen examples come as they are: nothing is drawn for them.
+        Frozen examples come as they are: nothing is drawn for them. Texts are cut to
+        what the batch needs.
 
         Args:
           serialized: string [B].
@@ -257,7 +280,7 @@ class PretrainingData:
             batch = frozen.read_batch(serialized, self.info, config)
         else:
             batch = self._corrupted_batch(serialized, seed)
-        inputs = {name: batch[name] for name in input_names(config)}
+        inputs = trim_texts({name: batch[name] for name in input_names(config)})
         labels = {name: batch[name] for name in label_names(config)}
         if batch_size:
             for values in (inputs, labels):
@@ -295,8 +318,7 @@ class PretrainingData:
 
 def input_names(config):
     """Names of the pre-trainer's inputs: list of str."""
-    names = ["input_word_ids", "input_mask", "input_type_ids", "patch_features"]
-    names += ["patch_locations", "masked_lm_positions"]
+    names = [*TEXT_INPUTS, "patch_features", "patch_locations", "masked_lm_positions"]
     return names + [
         f"{task}_positions" for task in config.active_tasks if task in ("grey", "blank")
     ]

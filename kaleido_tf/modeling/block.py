@@ -6,6 +6,8 @@ and value are one product, rows of all texts lie below each other, and what stan
 between the products goes through memory once (`fused.py`).
 """
 
+import contextlib
+
 import tensorflow as tf
 from official.nlp.modeling import layers as nlp_layers
 
@@ -17,10 +19,24 @@ class EncoderBlock(nlp_layers.TransformerEncoderBlock):
 
     Call: [sequence [B, S, H], mask [B, S, S]] -> float32 [B, S, H]. The mask is 1 where
     a row's position sees a column's; a sequence alone sees all of itself. With
-    `output_range` n, only the first n positions: [B, n, H].
+    `output_range` n, only the first n positions: [B, n, H]; within `only`, others.
     """
 
     _made = False
+    _only = None
+
+    @contextlib.contextmanager
+    def only(self, positions):
+        """Where a call computes the given positions alone, in their order.
+
+        Args:
+          positions: int32 [B, n].
+        """
+        self._only = positions
+        try:
+            yield
+        finally:
+            self._only = None
 
     def call(self, inputs, output_range=None, training=None):
         if not self._made:
@@ -28,13 +44,16 @@ class EncoderBlock(nlp_layers.TransformerEncoderBlock):
             self._made = True
             return super().call(inputs, output_range=output_range)
         sequence, mask = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
-        target = sequence
-        if output_range:
-            target = sequence[:, :output_range]
         if mask is None:
             mask = tf.ones([tf.shape(sequence)[0], 1, 1], sequence.dtype)
-        elif output_range:
-            mask = mask[:, :output_range]
+            mask = tf.broadcast_to(mask, tf.concat([tf.shape(sequence)[:2], [1]], 0))
+        target = sequence
+        if output_range:
+            target, mask = (x[:, :output_range] for x in (sequence, mask))
+        elif self._only is not None:
+            target, mask = (
+                tf.gather(x, self._only, batch_dims=1) for x in (sequence, mask)
+            )
         rows = _rows(target)
         context = self._context(sequence, target, mask, training)
         output = self._finish(rows, context, training)

@@ -24,7 +24,8 @@ class _NormAndDropout(tf_keras.layers.Layer):
 
     def build(self, input_shape):
         # Called by their parts (`fused.py`), they aren't built by being called.
-        self.norm.build(input_shape)
+        with tf.name_scope(self.norm.name):
+            self.norm.build(input_shape)
         self.dropout.build(input_shape)
         super().build(input_shape)
 

@@ -79,6 +79,27 @@ ATTENTION_MASKS = {
 }
 
 
+class Encoder(tf_keras.Model):
+    """The functional encoder, which can be asked for some positions alone.
+
+    What nobody reads of the last layer need not be computed. With `output_positions`
+    int32 [B, n] beside the inputs, the first of them 0, `sequence_output` is [B, n, H]:
+    these positions in this order.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        inputs = dict(inputs)
+        positions = inputs.pop("output_positions", None)
+        if positions is None:
+            return super().call(inputs, training=training, mask=mask)
+        last = max(
+            (layer for layer in self.layers if isinstance(layer, block.EncoderBlock)),
+            key=lambda layer: int(layer.name.rpartition("_")[2]),
+        )
+        with last.only(positions):
+            return super().call(inputs, training=training, mask=mask)
+
+
 def build_encoder(config, attention="bidirectional"):
     """The encoder as a functional Keras model named "encoder".
 
@@ -88,7 +109,7 @@ def build_encoder(config, attention="bidirectional"):
         (everyone sees everyone but padding), or "sequence_to_sequence" for captions.
 
     Returns:
-      tf_keras.Model. Inputs, a dict: `input_word_ids`, `input_mask`, `input_type_ids`
+      `Encoder`. Inputs, a dict: `input_word_ids`, `input_mask`, `input_type_ids`
       int32 [B, T]; `patch_features` float32 [B, P, F]; `patch_locations` float32
       [B, P, 5]. Outputs, a dict: `sequence_output` float32 [B, T + P, H], text first,
       then the levels in order; `pooled_output` [B, H]; and with
@@ -153,7 +174,7 @@ def build_encoder(config, attention="bidirectional"):
         project = embeddings.ContrastiveProjection(config, name="vector_projection")
         outputs["text_vectors"] = project(text, inputs["input_mask"])
         outputs["image_vectors"] = project(patches, patch_mask)
-    return tf_keras.Model(inputs, outputs, name="encoder")
+    return Encoder(inputs, outputs, name="encoder")
 
 
 def _block(config, index):

@@ -42,8 +42,7 @@ class LevelClassifier(tf_keras.layers.Layer):
 class FeatureRegressor(tf_keras.layers.Layer):
     """Equations 6 and 7: hidden states of the masked patches -> features.
 
-    Call: level hidden [B, p, H], positions int32 [B, n] within the level ->
-    [B, n, F], to be soft-maxed by the loss.
+    Call: [B, n, H] -> [B, n, F], to be soft-maxed by the loss.
     """
 
     def __init__(self, config, **kwargs):
@@ -55,8 +54,8 @@ class FeatureRegressor(tf_keras.layers.Layer):
             name="projection",
         )
 
-    def call(self, hidden, positions):
-        return self.projection(tf.gather(hidden, positions, batch_dims=1))
+    def call(self, hidden):
+        return self.projection(hidden)
 
 
 def masked_lm_head(config, word_embeddings):

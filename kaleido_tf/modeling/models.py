@@ -43,38 +43,72 @@ def build_pretrainer(config):
     itm_head = heads.MatchingHead(config, name="itm_head")
 
     # Functional model.
-    inputs = encoder.encoder_inputs(config)
-    encoded = core(inputs)
-    inputs["masked_lm_positions"] = tf_keras.Input(
-        [None], dtype=tf.int32, name="masked_lm_positions"
-    )
+    inputs = {
+        **encoder.encoder_inputs(config),
+        "masked_lm_positions": tf_keras.Input(
+            [None], dtype=tf.int32, name="masked_lm_positions"
+        ),
+    }
+    for level in config.levels:
+        if level.task in heads.RECONSTRUCTED and level.task in config.active_tasks:
+            key = f"{level.task}_positions"
+            inputs[key] = tf_keras.Input([level.masked], dtype=tf.int32, name=key)
+    # Nothing else of the last layer is read, so nothing else of it is computed.
+    read, positions = _positions_read(config, inputs)
+    encoder_inputs = {name: inputs[name] for name in core.input}
+    encoded = core({**encoder_inputs, "output_positions": positions})
     sequence = encoded["sequence_output"]
+    words = inputs["masked_lm_positions"]
+    first_word = sum(read.values())
     outputs = {
-        "mlm_logits": mlm_head(sequence, inputs["masked_lm_positions"]),
+        "mlm_logits": mlm_head(
+            sequence[:, first_word:],
+            tf.zeros_like(words) + tf.range(tf.shape(words)[1]),
+        ),
         "itm_logits": itm_head(encoded["pooled_output"]),
     }
-    # The text's length is free, so patches are counted from the end.
-    patches = tf.reshape(
-        sequence[:, -config.num_patches :],
-        [-1, config.num_patches, config.hidden_size],
-    )
+    start = read.pop("first")
+    for task, count in read.items():
+        hidden = tf.reshape(
+            sequence[:, start : start + count], [-1, count, config.hidden_size]
+        )
+        start += count
+        name = f"{task}_head"
+        if task in heads.NUM_CLASSES:
+            head = heads.LevelClassifier(config, heads.NUM_CLASSES[task], name=name)
+            outputs[f"{task}_logits"] = head(hidden)
+        else:
+            head = heads.FeatureRegressor(config, name=name)
+            outputs[f"{task}_predictions"] = head(hidden)
+    outputs = {name: _float32(value, name) for name, value in outputs.items()}
+    return tf_keras.Model(inputs, {**outputs, **_vectors(encoded)}, name="pretrainer")
+
+
+def _positions_read(config, inputs):
+    """What the pre-training heads read of the encoder's last layer.
+
+    The text's length is free: patches stand behind it.
+
+    Returns:
+      (dict: how many positions "first", position 0, and each active patch task reads,
+      in the order of the levels; int32 [B, n], all positions: these, then the masked
+      words').
+    """
+    length = tf.shape(inputs["input_word_ids"])[1]
+    zeros = tf.zeros_like(inputs["masked_lm_positions"][:, :1])
+    read, positions = {"first": 1}, [zeros]
     for level in config.levels:
         if level.task not in config.active_tasks:
             continue
-        hidden = patches[:, config.level_slice(level.task)]
-        name = f"{level.task}_head"
-        if level.task in heads.NUM_CLASSES:
-            head = heads.LevelClassifier(
-                config, heads.NUM_CLASSES[level.task], name=name
-            )
-            outputs[f"{level.task}_logits"] = head(hidden)
+        start = length + config.level_slice(level.task).start
+        if level.task in heads.RECONSTRUCTED:
+            places = inputs[f"{level.task}_positions"]
         else:
-            key = f"{level.task}_positions"
-            inputs[key] = tf_keras.Input([level.masked], dtype=tf.int32, name=key)
-            head = heads.FeatureRegressor(config, name=name)
-            outputs[f"{level.task}_predictions"] = head(hidden, inputs[key])
-    outputs = {name: _float32(value, name) for name, value in outputs.items()}
-    return tf_keras.Model(inputs, {**outputs, **_vectors(encoded)}, name="pretrainer")
+            places = zeros + tf.range(level.num_patches)
+        read[level.task] = places.shape[1] or level.num_patches
+        positions.append(places + start)
+    positions.append(inputs["masked_lm_positions"])
+    return read, tf.concat(positions, axis=1)
 
 
 def build_matcher(config):

@@ -67,9 +67,9 @@ def images(batch):
 def test_names_and_static_shapes(data, config):
     inputs, labels = data.training_dataset().element_spec
     assert {key: spec.shape.as_list() for key, spec in inputs.items()} == {
-        "input_word_ids": [5, 12],
-        "input_mask": [5, 12],
-        "input_type_ids": [5, 12],
+        "input_word_ids": [5, None],
+        "input_mask": [5, None],
+        "input_type_ids": [5, None],
         "patch_features": [5, 55, 6],
         "patch_locations": [5, 55, 5],
         "masked_lm_positions": [5, 3],
@@ -93,6 +93,32 @@ def test_names_and_static_shapes(data, config):
     floats |= {"grey_targets", "blank_targets"}
     for key, spec in {**inputs, **labels}.items():
         assert spec.dtype == (tf.float32 if key in floats else tf.int32)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "places"), [([3, 8, 1], 8), ([9, 2, 2], 12), ([0, 0, 0], 8)]
+)
+def test_texts_are_cut_to_the_longest(lengths, places):
+    mask = (np.arange(12) < np.array(lengths)[:, None]).astype(np.int32)
+    ids = np.arange(36, dtype=np.int32).reshape(3, 12)
+    given = {"input_word_ids": ids, "input_mask": mask, "input_type_ids": ids + 1}
+    given = {key: tf.constant(value) for key, value in given.items()}
+    cut = input_pipeline.trim_texts({**given, "patch_features": ids})
+    assert cut["patch_features"] is ids
+    for key in input_pipeline.TEXT_INPUTS:
+        np.testing.assert_array_equal(cut[key], given[key][:, :places])
+
+
+def test_batches_are_cut_and_nothing_of_a_text_is_lost(seven, config):
+    places = set()
+    for inputs, labels in seven:
+        mask, length = inputs["input_mask"], inputs["input_mask"].shape[1]
+        places.add(length)
+        assert mask.sum(1).max() > length - 8 and length <= config.text_length
+        assert (inputs["input_word_ids"][mask == 1] > 0).all()
+        counted = inputs["masked_lm_positions"][labels["masked_lm_weights"] > 0]
+        assert counted.max() < length
+    assert places == {8, 12}
 
 
 def test_names_follow_the_tasks(config):

@@ -61,6 +61,18 @@ def test_computes_what_the_stock_layer_does(training, call):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=5e-4)
 
 
+def test_computes_some_positions_alone():
+    layer = _layers()[0]
+    positions = np.array([[0, 3, 6], [0, 1, 1], [5, 2, 0]])
+    whole = layer(_inputs()).numpy()
+    with layer.only(tf.constant(positions)):
+        some = layer(_inputs())
+    np.testing.assert_allclose(
+        some, np.take_along_axis(whole, positions[:, :, None], 1), atol=1e-6
+    )
+    assert layer(_inputs()).shape == (3, 7, 32)
+
+
 def test_holds_the_stock_layer_s_variables():
     ours, theirs = _layers()
     names = [[v.name.split("/", 1)[1] for v in x.variables] for x in (ours, theirs)]

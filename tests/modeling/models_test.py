@@ -46,6 +46,9 @@ def make_inputs(config, rows=3, seed=0):
     return {k: tf.cast(v, kinds.get(k, tf.int32)) for k, v in inputs.items()}
 
 
+ENCODER_TEXT = ("input_word_ids", "input_mask", "input_type_ids")
+
+
 def encoder_part(inputs):
     return {k: v for k, v in inputs.items() if not k.endswith("_positions")}
 
@@ -98,6 +101,32 @@ def test_text_may_be_shorter_than_text_length(config):
     np.testing.assert_allclose(
         model(longer)["itm_logits"], model(inputs)["itm_logits"], atol=1e-5
     )
+
+
+def test_the_pretrainer_computes_what_its_heads_read_alone(config):
+    model, inputs = build_pretrainer(config), make_inputs(config)
+    outputs = model(inputs)
+    sequence = model.get_layer("encoder")(encoder_part(inputs))["sequence_output"]
+    patches = sequence[:, -config.num_patches :]
+    rotation = model.get_layer("rotation_head")(patches[:, :1])
+    np.testing.assert_allclose(outputs["rotation_logits"], rotation, atol=1e-5)
+    camouflage = model.get_layer("camouflage_head")(patches[:, 5:14])
+    np.testing.assert_allclose(outputs["camouflage_logits"], camouflage, atol=1e-5)
+    hidden = tf.gather(patches[:, 30:], inputs["blank_positions"], batch_dims=1)
+    blank = model.get_layer("blank_head")(hidden)
+    np.testing.assert_allclose(outputs["blank_predictions"], blank, atol=1e-5)
+    words = model.get_layer("mlm_head")(sequence, inputs["masked_lm_positions"])
+    np.testing.assert_allclose(outputs["mlm_logits"], words, atol=1e-5)
+
+
+def test_cutting_padding_off_changes_no_loss(config):
+    model, inputs = build_pretrainer(config), make_inputs(config)
+    mask = inputs["input_mask"] * tf.constant([[1] * 5 + [0] * 2])
+    whole = {**inputs, "input_mask": mask}
+    cut = {k: v[:, :5] if k in ENCODER_TEXT else v for k, v in whole.items()}
+    outputs = model(whole)
+    for name, value in model(cut).items():
+        np.testing.assert_allclose(value, outputs[name], atol=1e-5, err_msg=name)
 
 
 def test_reconstruction_heads_read_their_positions(config):
