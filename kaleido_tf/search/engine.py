@@ -16,9 +16,15 @@ import os
 import numpy as np
 
 from kaleido_tf.search import nearest, words
-from kaleido_tf.search.queries import Clock, Found, Hit, check_picture, check_text
+from kaleido_tf.search.queries import (
+    Clock,
+    Found,
+    Hit,
+    best_views,
+    check_picture,
+    check_text,
+)
 from kaleido_tf.search.store import Store, distinct
-from kaleido_tf.tasks.scoring import probabilities
 
 CANDIDATES = 100
 # Without vectors every picture is scored: up to so many.
@@ -231,46 +237,23 @@ class SearchEngine:
         return scores
 
     def _hits(self, numbers, margins, cosines, top_k, exclude=None):
-        """Candidates -> products, the best view of each.
+        """Candidates -> products, the best view of each: list of `Hit`.
 
         Args:
           numbers: for each candidate the rows that carry it, the best first.
           margins, cosines: [n] or None.
+          top_k: at most so many.
+          exclude: product_id that is left out, or None.
         """
         scores = self._scores(margins, cosines)
-        best, views = {}, collections.Counter()
-        for place in np.argsort(-scores, kind="stable"):
-            for number in numbers[place]:
-                product = self.rows[number].item.product_id
-                views[product] += 1
-                if product != exclude:
-                    best.setdefault(product, (number, place))
-        return [
-            self._hit(
-                number,
-                float(scores[place]),
-                margin=None if margins is None else float(margins[place]),
-                cosine=None if cosines is None else float(cosines[place]),
-                num_views=views[product],
-            )
-            for product, (number, place) in list(best.items())[:top_k]
-        ]
-
-    def _hit(self, number, score, margin, cosine, num_views):
-        item = self.rows[number].item
-        return Hit(
-            product_id=item.product_id,
-            image_id=item.image_id,
-            text=item.text,
-            category=item.category,
-            subcategory=item.subcategory,
-            image_path=self.image_path(item.image_id),
-            score=score,
-            probability=float(probabilities(score)),
-            margin=margin,
-            cosine=cosine,
-            num_views=num_views,
-        )
+        products = [[self.rows[n].item.product_id for n in each] for each in numbers]
+        hits = []
+        for place, view, num_views in best_views(products, scores, exclude)[:top_k]:
+            item = self.rows[numbers[place][view]].item
+            parts = [None if x is None else float(x[place]) for x in (margins, cosines)]
+            score, path = float(scores[place]), self.image_path(item.image_id)
+            hits.append(Hit.of_item(item, path, score, *parts, num_views))
+        return hits
 
     def _nearest_views(self, key, vector):
         """Rows that carry a text, those whose picture is nearest first."""

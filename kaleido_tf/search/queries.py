@@ -1,9 +1,13 @@
 """Queries and answers of the search engine: checked before, named after."""
 
+import collections
 import dataclasses
 import time
 
+import numpy as np
+
 from kaleido_tf.search.manifest import is_utf8
+from kaleido_tf.tasks.scoring import probabilities
 
 MAX_TEXT_BYTES = 10_000
 MAX_PICTURE_BYTES = 20_000_000
@@ -35,6 +39,45 @@ class Hit:
     margin: float | None
     cosine: float | None
     num_views: int = 1
+
+    @classmethod
+    def of_item(cls, item, image_path, score, margin, cosine, num_views):
+        """The hit of an `Item` that was ranked by its score."""
+        return cls(
+            product_id=item.product_id,
+            image_id=item.image_id,
+            text=item.text,
+            category=item.category,
+            subcategory=item.subcategory,
+            image_path=image_path,
+            score=score,
+            probability=float(probabilities(score)),
+            margin=margin,
+            cosine=cosine,
+            num_views=num_views,
+        )
+
+
+def best_views(products, scores, exclude=None):
+    """Which candidates stand for their products.
+
+    Args:
+      products: for each candidate the product_ids of the views that carry it, the best
+        first.
+      scores: float [n], of the candidates.
+      exclude: product_id that is left out, or None.
+
+    Returns:
+      list of (candidate's place, view's place in it, number of the product's views),
+      one a product, the highest score first; of equal ones the earlier candidate.
+    """
+    best, views = {}, collections.Counter()
+    for place in np.argsort(-np.asarray(scores), kind="stable"):
+        for view, product in enumerate(products[place]):
+            views[product] += 1
+            if product != exclude:
+                best.setdefault(product, (int(place), view))
+    return [(*found, views[product]) for product, found in best.items()]
 
 
 @dataclasses.dataclass(frozen=True)
