@@ -134,18 +134,15 @@ class Export:
 
     def text_vectors(self, texts, batch_size=128):
         """Unit vectors of texts: float32 [n, D]."""
-        parts = [
-            self.call("text_vectors", text=texts[start : start + batch_size])
-            for start in range(0, len(texts), batch_size)
-        ]
-        vectors = [part["text_vectors"] for part in parts]
-        return np.concatenate(vectors or [np.zeros((0, self.vector_size), np.float32)])
+        return self._vectors("text_vectors", "text", texts, batch_size)
 
     def image_vectors(self, features, batch_size=64):
         """Unit vectors of patch features [n, P, F]: float32 [n, D]."""
+        return self._vectors("image_vectors", "patch_features", features, batch_size)
+
+    def _vectors(self, name, key, rows, batch_size):
         parts = [
-            self.call("image_vectors", patch_features=features[i : i + batch_size])
-            for i in range(0, len(features), batch_size)
+            self.call(name, **{key: rows[start : start + batch_size]})[name]
+            for start in range(0, len(rows), batch_size)
         ]
-        vectors = [part["image_vectors"] for part in parts]
-        return np.concatenate(vectors or [np.zeros((0, self.vector_size), np.float32)])
+        return np.concatenate(parts or [np.zeros((0, self.vector_size), np.float32)])
