@@ -5,17 +5,19 @@ other half, most of it in reading and writing memory. Here each chain is one fun
 tensors that XLA compiles to one loop. Its gradient keeps the chain's inputs alone and
 computes the rest again, which is cheaper than storing it.
 
-The chains are compiled in training on a CPU. Elsewhere they run as they are written:
-with a GPU, in inference (what serves a model needs no compiler then), and within a
-function that is compiled as a whole.
+The chains are compiled on a CPU, in training and within `compiling`. Elsewhere they run
+as they are written: with a GPU, and in inference, so that what serves a model needs no
+compiler.
 
 Dropout is drawn from a counter: the number of an element and a seed are hashed, so no
 mask is stored and the backward pass draws the same one. The seed comes from the layer's
 generator.
 
-Letters: B texts, S positions, N heads, D numbers a head, H = N * D, R = B * S rows.
+Letters: B texts, S positions, N heads, D numbers a head, H = N * D, R rows.
 """
 
+import contextlib
+import contextvars
 import functools
 
 import tensorflow as tf
@@ -26,6 +28,19 @@ _MASKED = -1e9  # added to the scores of places that nobody sees, as tf_keras do
 @functools.lru_cache(maxsize=1)
 def _on_cpu():
     return not tf.config.list_logical_devices("GPU")
+
+
+_everywhere = contextvars.ContextVar("compiling", default=False)
+
+
+@contextlib.contextmanager
+def compiling():
+    """Where inference, too, compiles its chains: for long runs, not for export."""
+    token = _everywhere.set(True)
+    try:
+        yield
+    finally:
+        _everywhere.reset(token)
 
 
 class Chain:
@@ -43,7 +58,7 @@ class Chain:
 
     def __call__(self, *tensors, compiled=False, **settings):
         """`compiled`: one pass, where this machine has no GPU."""
-        if not (compiled and _on_cpu()):
+        if not ((compiled or _everywhere.get()) and _on_cpu()):
             return self._plain(*tensors, **settings)
 
         @tf.custom_gradient
@@ -99,15 +114,24 @@ def _step_seed(key, part, place, call):
 NO_SEED = (0, 0, 0)  # where nothing is dropped
 
 
-def random_bits(shape, seed):
+def random_bits(shape, seed, rows=None):
     """A hash of each element's number and the seed: uint32 of `shape`.
 
     Two rounds of a 32-bit finalizer (xor-shifts and odd multipliers), a number of the
     seed before each. A part's elements are numbered on from those of the part before.
+
+    Args:
+      shape: int32 [n].
+      seed: int32 [3].
+      rows: int32 [shape[0]], each row's number where they aren't 0, 1, 2 and so on; of
+        the whole batch, not of a part.
     """
-    size = tf.reduce_prod(shape)
-    numbers = tf.range(size) + seed[2] * size
-    bits = tf.cast(tf.reshape(numbers, shape), tf.uint32)
+    if rows is None:
+        size = tf.reduce_prod(shape)
+        numbers = tf.reshape(tf.range(size) + seed[2] * size, shape)
+    else:
+        numbers = rows[:, None] * shape[1] + tf.range(shape[1])
+    bits = tf.cast(numbers, tf.uint32)
     for number in tf.unstack(tf.bitcast(seed[:2], tf.uint32)):
         bits = _mixed(bits + number)
     return bits
@@ -122,11 +146,11 @@ def _mixed(bits):
     return bits
 
 
-def _dropped(x, seed, rate):
+def _dropped(x, seed, rate, rows=None):
     """`x` with a share `rate` of its elements 0, the others scaled up."""
     if not rate:
         return x
-    bits = random_bits(tf.shape(x), seed)
+    bits = random_bits(tf.shape(x), seed, rows)
     kept = bits >= tf.constant(round(rate * 2**32), tf.uint32)
     return tf.where(kept, x * (1 / (1 - rate)), tf.zeros_like(x))
 
@@ -157,10 +181,14 @@ def norm_dropout(x, gamma, beta, seed, *, rate, epsilon, dtype):
 
 
 @Chain
-def residual_norm(x, bias, residual, gamma, beta, seed, *, rate, epsilon):
-    """LayerNorm(residual + dropout(x + bias)): [R, H] -> float32 [R, H]."""
+def residual_norm(x, bias, residual, gamma, beta, seed, rows, *, rate, epsilon):
+    """LayerNorm(residual + dropout(x + bias)): [R, H] -> float32 [R, H].
+
+    `rows` int32 [R] are the rows' numbers in the whole batch, for dropout.
+    """
     x, bias, residual, gamma, beta = _float(x, bias, residual, gamma, beta)
-    return _normalized(_dropped(x + bias, seed, rate) + residual, gamma, beta, epsilon)
+    total = _dropped(x + bias, seed, rate, rows) + residual
+    return _normalized(total, gamma, beta, epsilon)
 
 
 @Chain

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 from official.nlp.modeling import layers as nlp_layers
 
-from kaleido_tf.modeling import block, encoder, fused
+from kaleido_tf.modeling import block, encoder, fused, packing
 
 _SIZES = {
     "num_attention_heads": 4,
@@ -59,6 +59,44 @@ def test_computes_what_the_stock_layer_does(training, call):
     np.testing.assert_allclose(ours[0], theirs[0], atol=2e-6)
     for own, other in zip(ours[1], theirs[1], strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=5e-4)
+
+
+def test_padding_is_not_computed_and_changes_nothing():
+    ours, theirs = _layers()
+    sequence, lengths = _inputs()[0], np.array([7, 3, 1])
+    seen = (np.arange(7) < lengths[:, None]).astype(np.float32)
+    mask = tf.constant(np.repeat(seen[:, None], 7, 1))
+    assert packing.Packing(mask).rows.shape == (12,)
+    results = []
+    for layer in (ours, theirs):
+        with tf.GradientTape() as tape:
+            tape.watch(sequence)
+            output = layer([sequence, mask], training=True) * seen[:, :, None]
+            loss = tf.reduce_sum(output * tf.range(32.0))
+        gradients = tape.gradient(loss, [sequence, *layer.trainable_variables])
+        results.append([output, *gradients])
+    for own, other in zip(*results, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=5e-4)
+
+
+def test_runs_in_a_function_that_xla_compiles_as_a_whole():
+    ours, theirs = _layers()
+    compiled = tf.function(lambda x: ours(x, training=True), jit_compile=True)
+    np.testing.assert_allclose(compiled(_inputs()), theirs(_inputs()), atol=2e-6)
+
+
+def test_packing_and_back():
+    seen = np.zeros([2, 6], np.float32)
+    seen[0, :3] = seen[1, 2:4] = 1
+    packed = packing.Packing(tf.constant(np.repeat(seen[:, None], 6, 1)))
+    np.testing.assert_array_equal(packed.rows, [0, 1, 2, 8, 9, 0, 0, 0])
+    x = tf.random.normal([12, 4])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = packed.unpack(packed.pack(x) * 2.0)
+    np.testing.assert_array_equal(y[8], 2 * x[8])
+    expected = np.repeat(2.0 * seen.reshape(12, 1), 4, 1)
+    np.testing.assert_array_equal(tape.gradient(y, x), expected)
 
 
 def test_computes_some_positions_alone():
@@ -115,6 +153,20 @@ def test_dropout_drops_in_training_alone():
     np.testing.assert_allclose(ours(_inputs()), theirs(_inputs()), atol=2e-6)
     first, second = (ours(_inputs(), training=True).numpy() for _ in range(2))
     assert np.abs(first - second).max() > 0.1
+
+
+def test_inference_compiles_where_it_is_told_to():
+    layer = _layers()[0]
+    plain = tf.function(lambda x: layer(x))
+    with fused.compiling():
+        compiled = tf.function(lambda x: layer(x)).get_concrete_function(_inputs())
+    calls = [
+        [op.type for op in f.graph.get_operations()].count("StatefulPartitionedCall")
+        + [op.type for op in f.graph.get_operations()].count("PartitionedCall")
+        for f in (plain.get_concrete_function(_inputs()), compiled)
+    ]
+    assert calls == [0, 5]
+    np.testing.assert_allclose(compiled(_inputs()), plain(_inputs()), atol=2e-6)
 
 
 SEED = tf.constant([123456789, -987654321, 0])
