@@ -82,6 +82,7 @@ def _training_flags(page):
         upper_bound=1,
     )
     training_flags.rounds(page, steps_per_round=250)
+    training_flags.faults(page)
     page.integer(
         "patience",
         5,

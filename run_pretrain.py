@@ -26,8 +26,15 @@ from kaleido_tf.training import (
 )
 from kaleido_tf.training.trainer import PretrainingModel
 
-# Flags that decide what a run computes: a resumed run must have the same ones.
-_FREE_FLAGS = ("resume", "keep_checkpoints", "validation_examples", "run_dir")
+# Flags that don't decide what a run computes; a resumed run must have the same others.
+# A batch is the same on any number of devices.
+_FREE_FLAGS = (
+    *training_flags.FREE,
+    "validation_examples",
+    "run_dir",
+    "strategy",
+    "accumulate_steps",
+)
 
 
 def _data_flags(page):
@@ -118,6 +125,7 @@ def _training_flags(page):
     page.integer("hard_start", 0, "Step from which hard_rate holds.", lower_bound=0)
     page.integer("seed", 0, "Of weights, order, pairs, masks and corruptions.")
     training_flags.rounds(page, steps_per_round=1000)
+    training_flags.faults(page)
 
 
 def make_page():
@@ -166,17 +174,26 @@ def pretrain(flags):
     strategy = loop.start_process(flags)
     info = DatasetInfo.load(flags["data_dir"])
     config = make_config(flags, info)
-    run_folder.start(flags, config, _FREE_FLAGS)
+    chief = distribution.is_chief(strategy)
+    run_folder.start(flags, config, _FREE_FLAGS, writes=chief)
     data = make_data(flags, info, config)
     num_steps = loop.whole_rounds(flags)
     with strategy.scope():
-        model = PretrainingModel(build_pretrainer(config), config, flags["xla"])
+        model = PretrainingModel(
+            build_pretrainer(config), config, flags["xla"], **loop.step_settings(flags)
+        )
         loop.compile_model(flags, model, num_steps)
     keeper = checkpoints.CheckpointKeeper(
-        flags["run_dir"], model.pretrainer, model.optimizer, flags["keep_checkpoints"]
+        flags["run_dir"],
+        model.pretrainer,
+        model.optimizer,
+        flags["keep_checkpoints"],
+        writes=chief,
     )
-    start_step = keeper.restore_latest()
-    callbacks.drop_rows_after(flags["run_dir"], start_step or -1)
+    start_step, state = keeper.restore_state()
+    keeper.remove_half_written(after=start_step)
+    if chief:
+        callbacks.drop_rows_after(flags["run_dir"], start_step or -1)
     if start_step:
         logging.info("going on from step %d of %s", start_step, flags["run_dir"])
     elif flags["init_checkpoint"]:
@@ -192,7 +209,7 @@ def pretrain(flags):
         num_steps,
         flags["batch_size"],
     )
-    fit(flags, model, data, strategy, keeper, start_step)
+    fit(flags, model, data, strategy, keeper, start_step, state)
     return model
 
 
@@ -211,25 +228,22 @@ def make_data(flags, info, config):
     )
 
 
-def fit(flags, model, data, strategy, keeper, start_step):
+def fit(flags, model, data, strategy, keeper, start_step, state=None):
     """Trains from `start_step` on and validates on the validation split."""
-    worker, _ = distribution.worker_of(strategy)
     round_end = callbacks.RoundEnd(
         flags["run_dir"],
         keeper,
         flags["steps_per_round"],
         flags["batch_size"],
-        writes_logs=worker == 0,
+        writes_logs=distribution.is_chief(strategy),
     )
-
-    def training(worker, workers):
-        return data.training_dataset(start_step, worker, workers)
-
-    validation = data.validation_dataset(flags["validation_examples"] or None)
-    datasets = loop.feed(flags, strategy, training, validation)
+    most = flags["validation_examples"] or data.info.num_examples("validation")
+    count = min(most, data.info.num_examples("validation"))
+    validation = data.validation_dataset(most)
+    datasets = loop.feed(flags, strategy, data.training_dataset, validation, count)
+    run = loop.Run(model, strategy, keeper, round_end, start_step, state, data)
     with naming_damage(data.info, ("train", "validation")):
-        num_steps = loop.whole_rounds(flags)
-        loop.fit(flags, model, datasets, round_end, start_step, num_steps)
+        loop.fit(flags, run, datasets)
 
 
 def main(page):

@@ -151,6 +151,7 @@ def make_job(context):
         best_is="min",
         extras={"objective": name, "attention": objective.attention},
         needs=("text",),
+        counts=lambda labels: {"caption": tf.reduce_sum(labels["caption_weights"])},
     )
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kaleido_tf.modeling import losses
 from kaleido_tf.tasks import matching_groups
 from kaleido_tf.tasks.matching_groups import ENCODER_INPUTS, ID_INPUTS, GroupMatcher
-from kaleido_tf.training import finetuning
+from kaleido_tf.training import finetuning, shares
 
 NEGATIVES = 1  # other images for a text, and other texts for an image
 
@@ -32,21 +32,15 @@ def make_job(context):
     if weight is None:
         weight = config.contrastive_weight
     aligns = bool(config.contrastive_size and weight)
+    alignment = _alignment(config, weight) if aligns else None
 
     def loss(labels, outputs):
         result = {
             "ranking": matching_groups.ranking_loss(outputs),
             "itm": matching_groups.pair_loss(outputs),
         }
-        if aligns:
-            groups = labels["groups"]
-            result["contrastive"] = weight * losses.contrastive_loss(
-                outputs["text_vectors"],
-                outputs["image_vectors"],
-                groups,
-                groups,
-                config.contrastive_temperature,
-            )
+        if alignment:
+            result[alignment.name] = alignment.loss(labels, outputs)
         return result
 
     return finetuning.Job(
@@ -64,6 +58,25 @@ def make_job(context):
             "contrastive_weight": weight if aligns else 0.0,
         },
         needs=("text",),
+        alignment=alignment,
+    )
+
+
+def _alignment(config, weight):
+    """The loss on the vectors, over all rows of a global batch: `shares.Alignment`."""
+
+    def loss(labels, outputs):
+        groups = labels["groups"]
+        return weight * losses.contrastive_loss(
+            outputs["text_vectors"],
+            outputs["image_vectors"],
+            groups,
+            groups,
+            config.contrastive_temperature,
+        )
+
+    return shares.Alignment(
+        "contrastive", ("text_vectors", "image_vectors"), ("groups",), loss
     )
 
 

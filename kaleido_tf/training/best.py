@@ -21,13 +21,14 @@ class BestKeeper:
       metric: name of the figure, such as "accuracy/category" or "loss/total".
       best_is: "max" or "min".
       patience: rounds without a better figure after which the run ends; 0 for never.
+      writes: see `CheckpointKeeper`.
 
     Attributes:
       step, value: of the best so far, None before the first.
       rounds_since: rounds since then.
     """
 
-    def __init__(self, run_dir, model, metric, best_is, patience=0):
+    def __init__(self, run_dir, model, metric, best_is, patience=0, writes=True):
         if best_is not in DIRECTIONS:
             raise ValueError(
                 f"`best_is` should be one of {DIRECTIONS}. Received: {best_is!r}"
@@ -37,7 +38,7 @@ class BestKeeper:
         self.step = self.value = None
         self.rounds_since = 0
         self._keeper = checkpoints.CheckpointKeeper(
-            run_dir, model, keep=1, folder=checkpoints.BEST_FOLDER
+            run_dir, model, keep=1, folder=checkpoints.BEST_FOLDER, writes=writes
         )
 
     @property

@@ -5,7 +5,6 @@ import math
 import os
 import time
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from absl import logging
@@ -15,42 +14,7 @@ _PROGRESS_SECONDS = 15.0
 
 
 class NonFiniteLossError(ValueError):
-    """The loss became NaN or infinite; nothing of that round was saved."""
-
-
-def use_reseedable_dropout():
-    """Lets dropout draw from generators whose state can be set, see `Reseed`.
-
-    Keras's default draws from counters inside the operations, which start anew in a
-    process that resumes: it would not repeat what the uninterrupted run drew.
-    """
-    tf_keras.backend.experimental.enable_tf_random_generator()
-
-
-class Reseed(tf_keras.callbacks.Callback):
-    """Sets the state of every dropout layer at the start of each round.
-
-    A run that resumes does so at the start of a round, and then draws what the
-    uninterrupted run drew.
-
-    Args:
-      model: the model, built after `use_reseedable_dropout`.
-      seed: int, the run's.
-    """
-
-    def __init__(self, model, seed):
-        super().__init__()
-        self._generators = [
-            layer._random_generator._generator
-            for layer in model.submodules
-            if isinstance(layer, tf_keras.layers.Dropout)
-        ]
-        self._seed = seed
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for place, generator in enumerate(self._generators):
-            state = np.random.SeedSequence([self._seed, epoch, place])
-            generator.reset_from_seed(int(state.generate_state(1)[0]))
+    """The loss became NaN or infinite; nothing since the last checkpoint was saved."""
 
 
 class Progress(tf_keras.callbacks.Callback):
@@ -106,6 +70,9 @@ class RoundEnd(tf_keras.callbacks.Callback):
       writes_logs: False on workers other than the first.
       held_out: name of what fit validates on, in rows and logs.
       chooser: `best.BestKeeper` that may end the run early, or None.
+
+    Attributes:
+      closed: last step whose round has ended.
     """
 
     def __init__(
@@ -123,8 +90,9 @@ class RoundEnd(tf_keras.callbacks.Callback):
         self.steps_per_round, self.batch_size = steps_per_round, batch_size
         self.writes_logs = writes_logs
         self.held_out, self.chooser = held_out, chooser
+        self.closed = 0
         self._writers = {}
-        self._started = 0.0
+        self._started, self._steps = 0.0, 0
 
     def start(self, values):
         """Notes the figures from before the first step."""
@@ -134,7 +102,10 @@ class RoundEnd(tf_keras.callbacks.Callback):
             self.chooser.consider(0, values)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.time()
+        self._started, self._steps = time.time(), 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
 
     def on_test_begin(self, logs=None):
         self._trained = time.time()
@@ -142,30 +113,35 @@ class RoundEnd(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         step = (epoch + 1) * self.steps_per_round
         values = {name: float(value) for name, value in logs.items()}
-        if not math.isfinite(values["loss/total"]):
-            raise NonFiniteLossError(
-                f"The loss should be finite. Received {values['loss/total']} between "
-                f"steps {step - self.steps_per_round} and {step}; nothing of this "
-                "round was saved. Start again with a lower --learning_rate or with "
-                "--precision=float32: it goes on from the last checkpoint"
-            )
+        for name in ("loss/total", "val_loss/total"):
+            if not math.isfinite(values.get(name, 0.0)):
+                raise NonFiniteLossError(
+                    f"The loss should be finite. Received {values[name]} ({name}) "
+                    f"between steps {step - self.steps_per_round} and {step}; nothing "
+                    "of this round was saved. Start again with a lower "
+                    "--learning_rate or with --precision=float32: it goes on from the "
+                    "last checkpoint"
+                )
         # The rows come first: a stop in between repeats the round and its rows.
         if self.writes_logs:
             self._write_rows(step, values)
         if self.chooser:
             self.chooser.consider(step, _held_out(values))
         self.keeper.save(step)
+        self.closed = step
         if self.chooser and self.chooser.exhausted:
             self.model.stop_training = True
 
     def _write_rows(self, step, values):
         seconds = getattr(self, "_trained", time.time()) - self._started
-        rate = self.steps_per_round * self.batch_size / max(seconds, 1e-9)
+        # A round that was resumed: the steps of this process.
+        rate = self._steps * self.batch_size / max(seconds, 1e-9)
         splits = {
             "train": {k: v for k, v in values.items() if not k.startswith("val_")},
             self.held_out: _held_out(values),
         }
-        splits["train"]["samples_per_second"] = rate
+        if self._steps:
+            splits["train"]["samples_per_second"] = rate
         for split, row in splits.items():
             if row:
                 self.write(step, split, row)

@@ -6,6 +6,8 @@ loads what it has in common with the model that was saved.
 
 import json
 import os
+import re
+import shutil
 
 import tensorflow as tf
 from absl import logging
@@ -229,47 +231,145 @@ class CheckpointKeeper:
       optimizer: its optimizer; None stores the weights alone.
       keep: how many checkpoints are kept.
       folder: name of their folder within the run's.
+      writes: False on workers other than the chief, which read only. Weights and slots
+        are the same on every worker, so that none but the chief need write.
     """
 
     def __init__(
-        self, run_dir, model, optimizer=None, keep=3, folder=CHECKPOINT_FOLDER
+        self,
+        run_dir,
+        model,
+        optimizer=None,
+        keep=3,
+        folder=CHECKPOINT_FOLDER,
+        writes=True,
     ):
         self.folder = os.path.join(run_dir, folder)
-        self.keep = keep
+        self.keep, self.writes = keep, writes
+        self._weights = model.trainable_variables
         state = {} if optimizer is None else {"optimizer": optimizer}
         self._checkpoint = tf.train.Checkpoint(**state, **model_parts(model))
 
-    def save(self, step):
-        """Writes `ckpt-<step>`; returns its prefix."""
+    def save(self, step, round_state=None):
+        """Writes `ckpt-<step>`, where this process writes at all.
+
+        Args:
+          step: int.
+          round_state: what belongs to a round that isn't over, as JSON has it.
+
+        Returns:
+          Its prefix, or None.
+
+        Raises:
+          OSError: there is no room, or the folder can't be written; what was begun is
+            removed, and the last whole checkpoint stays.
+          ValueError: a weight isn't finite; nothing is written.
+        """
+        if not self.writes:
+            return None
+        self._check_finite(step)
         os.makedirs(self.folder, exist_ok=True)
         prefix = os.path.join(self.folder, f"ckpt-{step}")
-        self._checkpoint.write(prefix)
-        files = [
-            name
-            for name in os.listdir(self.folder)
-            if name.startswith(f"ckpt-{step}.") and not name.endswith(".done")
-        ]
-        sizes = {n: os.path.getsize(os.path.join(self.folder, n)) for n in files}
-        with open(f"{prefix}.done.tmp", "w", encoding="utf-8") as file:
-            json.dump(sizes, file)
-        os.replace(f"{prefix}.done.tmp", f"{prefix}.done")
+        if os.path.exists(f"{prefix}.done"):  # a stop and a round's end at one step
+            os.remove(f"{prefix}.done")
+        try:
+            self._write(prefix, round_state)
+        except (OSError, tf.errors.OpError) as error:
+            self._remove_begun(prefix)
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(
+                f"{self.folder} should have room for a checkpoint. Received: {reason} "
+                f"(the last whole one is {self.latest() or 'none'}; make room and "
+                "start again with the same command, it goes on from there)"
+            ) from error
         for _, old in whole_checkpoints(self.folder)[: -self.keep]:
             self.remove(old)
         return prefix
 
+    def _write(self, prefix, round_state):
+        start = os.path.basename(prefix) + "."
+        for name in os.listdir(self.folder):  # what an earlier process left there
+            if name.startswith(start):
+                os.remove(os.path.join(self.folder, name))
+        self._checkpoint.write(prefix)
+        if round_state is not None:
+            with open(f"{prefix}.round", "w", encoding="utf-8") as file:
+                json.dump(round_state, file)
+        files = [name for name in os.listdir(self.folder) if name.startswith(start)]
+        sizes = {n: os.path.getsize(os.path.join(self.folder, n)) for n in files}
+        with open(f"{prefix}.done.tmp", "w", encoding="utf-8") as file:
+            json.dump(sizes, file)
+        os.replace(f"{prefix}.done.tmp", f"{prefix}.done")
+
+    def _check_finite(self, step):
+        if not all(_is_finite(weight) for weight in self._weights):
+            raise ValueError(
+                f"The weights should be finite. Received NaN or infinity after step "
+                f"{step}; nothing was saved. Start again to go on from "
+                f"{self.latest() or 'the start'}, with --precision=float32 or in a new "
+                "--run_dir with a lower --learning_rate"
+            )
+
+    def latest(self):
+        """Prefix of the last whole checkpoint, or None."""
+        whole = whole_checkpoints(self.folder)
+        return whole[-1][1] if whole else None
+
     def remove(self, prefix):
-        """Takes a checkpoint away."""
+        """Takes a checkpoint away, where this process writes at all."""
+        if not self.writes:
+            return
         start = os.path.basename(prefix) + "."
         names = [n for n in os.listdir(self.folder) if n.startswith(start)]
         # The .done file goes first, so that no half-removed checkpoint looks whole.
         for name in sorted(names, key=lambda n: not n.endswith(".done")):
             os.remove(os.path.join(self.folder, name))
 
+    def _remove_begun(self, prefix):
+        """Takes away all that writing a checkpoint has begun, its temporary folder."""
+        self.remove(prefix)
+        shutil.rmtree(f"{prefix}_temp", ignore_errors=True)
+
+    def remove_half_written(self, after):
+        """Takes away what a killed process had begun after step `after`."""
+        if not (self.writes and os.path.isdir(self.folder)):
+            return
+        whole = {step for step, _ in whole_checkpoints(self.folder)}
+        found = (re.match(r"ckpt-(\d+)[._]", n) for n in os.listdir(self.folder))
+        for step in {int(match[1]) for match in found if match}:
+            if step > after and step not in whole:
+                self._remove_begun(os.path.join(self.folder, f"ckpt-{step}"))
+
     def restore_latest(self):
         """Restores the last whole checkpoint; returns its step, 0 if there is none."""
+        return self.restore_state()[0]
+
+    def restore_state(self):
+        """Restores the last whole checkpoint.
+
+        Returns:
+          (its step, 0 if there is none; its round's state, None at a round's end).
+
+        Raises:
+          ValueError: the files are of the right sizes, yet can't be read.
+        """
         whole = whole_checkpoints(self.folder)
         if not whole:
-            return 0
+            return 0, None
         step, prefix = whole[-1]
-        self._checkpoint.read(prefix).assert_existing_objects_matched()
-        return step
+        try:
+            status = self._checkpoint.read(prefix)
+            status.assert_existing_objects_matched()
+        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
+            raise ValueError(
+                f"{prefix} should be readable. Received: {str(error).splitlines()[0]} "
+                "(remove its files to go on from the checkpoint before it)"
+            ) from error
+        if not os.path.exists(f"{prefix}.round"):
+            return step, None
+        with open(f"{prefix}.round", encoding="utf-8") as file:
+            return step, json.load(file)
+
+
+def _is_finite(weight):
+    return bool(tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(weight))))

@@ -1,5 +1,7 @@
 """Strategies and precision: where the replicas run and in which number format."""
 
+import functools
+
 import tensorflow as tf
 import tf_keras
 
@@ -38,8 +40,103 @@ def worker_of(strategy):
     return index, max(count, 1)
 
 
+def is_chief(strategy):
+    """Whether this process writes checkpoints, rows and logs: bool."""
+    return worker_of(strategy)[0] == 0
+
+
+def check_batch_size(batch_size, strategy, accumulate_steps=1):
+    """Raises ValueError for a global batch that the parts can't share evenly."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (replicas * accumulate_steps):
+        raise ValueError(
+            f"`batch_size` should be a multiple of the {replicas} replicas times "
+            f"accumulate_steps={accumulate_steps}. Received: {batch_size}"
+        )
+
+
+def of_all_workers(strategy, value):
+    """A number of every worker, in their order: list of int. All workers must call it.
+
+    It also waits for all of them.
+    """
+    if worker_of(strategy)[1] == 1:
+        return [value]
+    per_worker = strategy.num_replicas_in_sync // worker_of(strategy)[1]
+
+    @tf.function
+    def gather():
+        def own():
+            context = tf.distribute.get_replica_context()
+            return context.all_gather(tf.constant([value], tf.int64), axis=0)
+
+        return strategy.run(own)
+
+    gathered = strategy.experimental_local_results(gather())[0].numpy()
+    return [int(number) for number in gathered[::per_worker]]
+
+
+def check_same_start(strategy, start_step, run_dir):
+    """Raises ValueError where workers found different checkpoints to go on from."""
+    steps = of_all_workers(strategy, start_step)
+    if len(set(steps)) > 1:
+        raise ValueError(
+            "`run_dir` should be a folder that all workers share, with the same "
+            f"checkpoints for all. Received: {run_dir}, where worker by worker the "
+            f"last whole checkpoint is of step {steps}"
+        )
+
+
+def rows_for_worker(dataset, worker, workers):
+    """The worker's own rows of every global batch of a dataset."""
+    if workers == 1:
+        return dataset
+
+    def own(*batch):
+        def rows(value):
+            share = value.shape[0] // workers
+            return value[worker * share : (worker + 1) * share]
+
+        return tf.nest.map_structure(rows, batch)
+
+    return dataset.map(own)
+
+
+def split_for_replicas(dataset, strategy):
+    """Batches of any size, cut into as many parts as there are replicas.
+
+    A replica without a row can't compute: a batch with fewer rows than there are
+    replicas is left out.
+
+    Args:
+      dataset: of structures of tensors with the same number of rows.
+      strategy: the strategy.
+
+    Returns:
+      tf.data.Dataset of the parts that this worker's replicas take in turn.
+    """
+    replicas = strategy.num_replicas_in_sync
+    worker, workers = worker_of(strategy)
+    own = replicas // workers
+
+    def rows(*batch):
+        return tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
+
+    def part(batch, index):
+        count = rows(*batch)
+        start, end = index * count // replicas, (index + 1) * count // replicas
+        return tf.nest.map_structure(lambda value: value[start:end], batch)
+
+    def parts(*batch):
+        indices = tf.data.Dataset.range(worker * own, (worker + 1) * own)
+        return indices.map(functools.partial(part, batch))
+
+    whole = dataset.filter(lambda *batch: rows(*batch) >= replicas)
+    return whole.flat_map(parts)
+
+
 def set_precision(name):
-    """Sets the Keras policy; variables, losses, norms and softmax stay in float32."""
+    """Sets the Keras policy; variables, losses, norms and optimizer stay float32."""
     if name not in PRECISIONS:
         raise ValueError(f"`name` should be one of {PRECISIONS}. Received: {name!r}")
     tf_keras.mixed_precision.set_global_policy(name)

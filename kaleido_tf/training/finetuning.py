@@ -24,6 +24,7 @@ from kaleido_tf.training import (
     distribution,
     loop,
     run_folder,
+    training_flags,
 )
 from kaleido_tf.training.task_context import (
     Context,
@@ -58,7 +59,9 @@ EVALUATION_FLAGS = (
 )
 RESULT_NAME = "result.json"
 HELD_OUT = "dev"  # in rows and logs
-_FREE_FLAGS = ("resume", "keep_checkpoints", "run_dir")
+_FREE_FLAGS = (*training_flags.FREE, "run_dir")
+# Parts of the encoder that a task may leave unused.
+_UNUSED = ("^pooler/", "^vector_projection/")
 # A checkpoint need not have any head; a task's own never is in a pre-training run.
 _HEADS = (r".*_head(\..*)?",)
 
@@ -82,6 +85,9 @@ class Job:
       extras: written to RUN/task.json beside the task's name: what evaluation needs to
         know (class names, objective ...), as JSON has it.
       needs: see `FinetuningData`.
+      counts: function of labels -> dict loss name -> float32 scalar, what that loss is
+        a mean over where that isn't all rows; None: rows.
+      alignment: `shares.Alignment` that is one of the losses, or None.
     """
 
     model: object
@@ -94,6 +100,8 @@ class Job:
     best_is: str
     extras: dict = dataclasses.field(default_factory=dict)
     needs: tuple = ()
+    counts: typing.Callable | None = None
+    alignment: object = None
 
     def __post_init__(self):
         figures = ["loss/total", *(f"loss/{name}" for name in self.loss_names)]
@@ -123,7 +131,8 @@ def train(settings, make_job):
     strategy = loop.start_process(settings)
     context = make_context(settings)
     flags = {k: v for k, v in settings.items() if k not in EVALUATION_FLAGS}
-    run_folder.start(flags, context.config, _FREE_FLAGS)
+    chief = distribution.is_chief(strategy)
+    run_folder.start(flags, context.config, _FREE_FLAGS, writes=chief)
     num_steps = loop.whole_rounds(settings)
     with strategy.scope():
         job = make_job(context)
@@ -131,24 +140,36 @@ def train(settings, make_job):
     data = context.data.with_needs(job.needs)
     data.steps_per_epoch()
     data.check_dev()
-    _write_task(settings, job)
+    _write_task(settings, job, chief)
     keeper = checkpoints.CheckpointKeeper(
-        settings["run_dir"], job.model, model.optimizer, settings["keep_checkpoints"]
+        settings["run_dir"],
+        job.model,
+        model.optimizer,
+        settings["keep_checkpoints"],
+        writes=chief,
     )
     chooser = best.BestKeeper(
-        settings["run_dir"], job.model, job.best, job.best_is, settings["patience"] or 0
+        settings["run_dir"],
+        job.model,
+        job.best,
+        job.best_is,
+        settings["patience"] or 0,
+        writes=chief,
     )
-    start_step = _restore(settings, job, context.info, keeper, chooser)
+    start_step, state = _restore(settings, job, context.info, keeper, chooser)
     _log_start(job, data, num_steps)
     path = os.path.join(settings["run_dir"], RESULT_NAME)
-    if start_step < num_steps and not chooser.exhausted:
-        _fit(settings, model, job, data, strategy, keeper, chooser, start_step)
+    last_step = start_step
+    if start_step < num_steps and not chooser.exhausted or state is not None:
+        run = (model, strategy, keeper, start_step, state)
+        last_step = _fit(settings, job, data, chooser, run)
     elif os.path.exists(path):
         logging.info("nothing is left to do")
         return run_folder.read_json(path)
-    result = _result(settings, data, keeper, chooser, num_steps)
+    result = _result(settings, data, last_step, chooser, num_steps)
     result["seconds"] = round(time.time() - started, 1)
-    run_folder.write_json(result, path)
+    if chief:
+        run_folder.write_json(result, path)
     return result
 
 
@@ -160,10 +181,14 @@ def _training_model(job, settings):
         job.loss_names,
         job.accuracy_names,
         settings["xla"],
+        counts=job.counts,
+        alignment=job.alignment,
+        unused=_UNUSED,
+        **loop.step_settings(settings),
     )
 
 
-def _write_task(settings, job):
+def _write_task(settings, job, writes=True):
     """Writes task.json; checks it where the run is resumed."""
     run_dir = settings["run_dir"]
     # As it will be read again: JSON has no tuples.
@@ -177,14 +202,21 @@ def _write_task(settings, job):
             f"{path} should say what the data and flags say. Received: another task, "
             "or other classes (the data set was made anew? name another --run_dir)"
         )
-    run_folder.write_json(task, path)
+    if writes:
+        run_folder.write_json(task, path)
 
 
 def _restore(settings, job, info, keeper, chooser):
-    """The run's last state, or the weights to start from; returns the step."""
+    """The run's last state, or the weights to start from.
+
+    Returns:
+      (step, state of the round that it is in the middle of or None).
+    """
     run_dir = settings["run_dir"]
-    start_step = keeper.restore_latest()
-    callbacks.drop_rows_after(run_dir, start_step or -1)
+    start_step, state = keeper.restore_state()
+    keeper.remove_half_written(after=start_step)
+    if keeper.writes:
+        callbacks.drop_rows_after(run_dir, start_step or -1)
     rows = callbacks.read_metrics(run_dir) if start_step else []
     chooser.replay(row for row in rows if row["split"] == HELD_OUT)
     path = initial_checkpoint(settings)
@@ -201,7 +233,7 @@ def _restore(settings, job, info, keeper, chooser):
         logging.info("%s", report.summary())
     else:
         logging.info("from scratch")
-    return start_step
+    return start_step, state
 
 
 def _foreign_heads(path, job):
@@ -227,30 +259,33 @@ def _log_start(job, data, num_steps):
     )
 
 
-def _fit(settings, model, job, data, strategy, keeper, chooser, start_step):
-    worker, _ = distribution.worker_of(strategy)
+def _fit(settings, job, data, chooser, run):
+    """Trains; returns the last step whose round was closed."""
+    model, strategy, keeper, start_step, state = run
     round_end = callbacks.RoundEnd(
         settings["run_dir"],
         keeper,
         settings["steps_per_round"],
         settings["batch_size"],
-        writes_logs=worker == 0,
+        writes_logs=distribution.is_chief(strategy),
         held_out=HELD_OUT,
         chooser=chooser,
     )
 
-    def training(worker, workers):
-        return data.training_dataset(job.make_batch, start_step, worker, workers)
+    def training(step, worker, workers):
+        return data.training_dataset(job.make_batch, step, worker, workers)
 
-    datasets = loop.feed(settings, strategy, training, data.dev_dataset(job.make_batch))
-    num_steps = loop.whole_rounds(settings)
+    held_out = data.dev_dataset(job.make_batch)
+    count = data.num_dev_examples
+    datasets = loop.feed(settings, strategy, training, held_out, count)
+    run = loop.Run(model, strategy, keeper, round_end, start_step, state, data)
     with naming_damage(data.info, ("train",)):
-        loop.fit(settings, model, datasets, round_end, start_step, num_steps)
+        loop.fit(settings, run, datasets)
+    return round_end.closed
 
 
-def _result(settings, data, keeper, chooser, num_steps):
+def _result(settings, data, last_step, chooser, num_steps):
     """The outcome of a run as a dict."""
-    steps = checkpoints.whole_checkpoints(keeper.folder)[-1][0]
     if chooser.exhausted:
         logging.info(
             "stopped after %d rounds without a better %s",
@@ -260,8 +295,8 @@ def _result(settings, data, keeper, chooser, num_steps):
     logging.info("best: step %s, %s %s", chooser.step, chooser.metric, chooser.value)
     return {
         "task": settings["task"],
-        "steps": steps,
-        "stopped_early": steps < num_steps,
+        "steps": last_step,
+        "stopped_early": last_step < num_steps,
         "best": {
             "step": chooser.step,
             "metric": chooser.metric,

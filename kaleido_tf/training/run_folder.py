@@ -16,7 +16,7 @@ TASK_NAME = "task.json"
 _PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "tensorflow-text", "numpy")
 
 
-def start(flags, config, free_flags):
+def start(flags, config, free_flags, writes=True):
     """Writes config, flags and versions; checks the flags where the run is resumed.
 
     Args:
@@ -24,6 +24,7 @@ def start(flags, config, free_flags):
       config: `KaleidoConfig`.
       free_flags: names of flags that don't decide what a run computes; a resumed run
         must have the others as it was started.
+      writes: False on workers other than the chief, which only check.
 
     Raises:
       ValueError: other flags, or checkpoints there with resume=False.
@@ -41,16 +42,19 @@ def start(flags, config, free_flags):
     flags_path = os.path.join(run_dir, FLAGS_NAME)
     if started and os.path.exists(flags_path):
         _check_same(flags, read_json(flags_path), free_flags)
+    if not writes:
+        return
     config.save(os.path.join(run_dir, checkpoints.CONFIG_NAME))
     write_json(flags, flags_path)
     write_json(_versions(), os.path.join(run_dir, "versions.json"))
 
 
 def _check_same(flags, before, free_flags):
+    # A flag that is newer than the run had its default then.
     changed = {
-        name: (before.get(name), value)
+        name: (before[name], value)
         for name, value in flags.items()
-        if before.get(name) != value and name not in free_flags
+        if before.get(name, value) != value and name not in free_flags
     }
     if changed:
         raise ValueError(

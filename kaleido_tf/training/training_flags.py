@@ -2,6 +2,16 @@
 
 from kaleido_tf.training import distribution
 
+# Flags of this module that don't decide what a run computes: a run that goes on may
+# have others.
+FREE = (
+    "resume",
+    "keep_checkpoints",
+    "save_steps",
+    "skip_nan_steps",
+    "profile_steps",
+)
+
 
 def optimizer(page, learning_rate):
     """The optimizer's flags; `learning_rate` is the default."""
@@ -24,9 +34,27 @@ def rounds(page, steps_per_round):
         "rounds.",
         lower_bound=1,
     )
+    page.integer(
+        "save_steps",
+        0,
+        "Steps between checkpoints within a round; 0: at its end alone. SIGTERM and "
+        "SIGINT save wherever they come.",
+        lower_bound=0,
+    )
     page.integer("keep_checkpoints", 3, "How many of them are kept.", lower_bound=1)
     page.bool(
         "resume", True, "Go on from the last whole checkpoint of run_dir, if any."
+    )
+
+
+def faults(page):
+    """What is done about a loss that isn't finite."""
+    page.integer(
+        "skip_nan_steps",
+        0,
+        "Leave out the update of so many steps whose loss is NaN or infinite; one more "
+        "ends the run. 0: the first one does.",
+        lower_bound=0,
     )
 
 
@@ -38,7 +66,22 @@ def hardware(page):
         "one_device",
         list(distribution.STRATEGIES),
         "one_device; mirrored: every GPU of this machine; multi_worker: the machines "
-        "of TF_CONFIG.",
+        "of TF_CONFIG (docs/training.md).",
+    )
+    page.integer(
+        "accumulate_steps",
+        1,
+        "Micro-batches that a device computes its part of a batch in, one after the "
+        "other, for one update: less memory, the same result.",
+        lower_bound=1,
+    )
+    page.enum(
+        "worker_data",
+        "same_batch",
+        ["same_batch", "own_share"],
+        "With several machines. same_batch: each makes the whole batch and takes its "
+        "rows, so that a batch is the same for any number of machines. own_share: each "
+        "makes a batch of its own share of the records, which is less work.",
     )
     page.enum(
         "precision",
@@ -47,3 +90,8 @@ def hardware(page):
         "Number format of the layers; losses and weights stay float32.",
     )
     page.bool("xla", False, "Compile the step's forward and backward pass with XLA.")
+    page.list(
+        "profile_steps",
+        [],
+        "First and last step to trace for TensorBoard's profiler, A,B.",
+    )

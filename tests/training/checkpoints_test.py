@@ -1,4 +1,5 @@
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -135,3 +136,71 @@ def test_config_of_a_run_and_what_a_path_means(tmp_path):
     CONFIG.save(tmp_path / "config.json")
     for path in (str(tmp_path), keeper.folder, prefix):
         assert checkpoints.run_config(path) == CONFIG
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path):
+    """A bound on a file's size stands for the end of the disk."""
+    model, keeper = make_keeper(tmp_path)
+    set_all(model, 1)
+    keeper.save(1)
+    set_all(model, 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(OSError, match=r"should have room.*ckpt-1; make room"):
+            keeper.save(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {name.split(".")[0] for name in os.listdir(keeper.folder)} == {"ckpt-1"}
+    fresh, keeper = make_keeper(tmp_path)
+    assert keeper.restore_latest() == 1 and values_of(fresh) == {1.0}
+
+
+def test_the_state_of_a_round_comes_back_with_its_checkpoint(tmp_path):
+    model, keeper = make_keeper(tmp_path)
+    set_all(model, 1)
+    state = {"loss/total": [2.5, 4.0]}
+    keeper.save(6, state)
+    assert make_keeper(tmp_path)[1].restore_state() == (6, state)
+    keeper.save(6)  # the round's end at the same step
+    assert make_keeper(tmp_path)[1].restore_state() == (6, None)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    model, keeper = make_keeper(tmp_path)
+    set_all(model, 1)
+    keeper.save(1)
+    set_all(model, float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinity after step 2.*ckpt-1"):
+        keeper.save(2)
+    assert make_keeper(tmp_path)[1].restore_latest() == 1
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    keeper = make_keeper(tmp_path)[1]
+    keeper.save(4)
+    folder = tmp_path / "checkpoints"
+    (folder / "ckpt-8_temp").mkdir()
+    (folder / "ckpt-8_temp" / "part-00000-of-00001.index").write_text("half")
+    (folder / "ckpt-12.index").write_text("half")
+    (folder / "ckpt-2.index").write_text("of an earlier step: not ours to judge")
+    reader = make_keeper(tmp_path)[1]
+    reader.writes = False
+    reader.remove_half_written(after=4)
+    assert len(os.listdir(folder)) == 6
+    assert reader.save(5) is None and len(os.listdir(folder)) == 6
+    keeper.remove_half_written(after=4)
+    names = {name.split(".")[0] for name in os.listdir(folder)}
+    assert names == {"ckpt-4", "ckpt-2"}
+
+
+def test_damage_that_does_not_show_in_the_sizes_is_named(tmp_path):
+    keeper = make_keeper(tmp_path)[1]
+    prefix = keeper.save(4)
+    with open(f"{prefix}.data-00000-of-00001", "r+b") as file:
+        file.seek(2000)
+        content = file.read(8)
+        file.seek(2000)
+        file.write(bytes(byte ^ 255 for byte in content))
+    with pytest.raises(ValueError, match="ckpt-4 should be readable.*before it"):
+        make_keeper(tmp_path)[1].restore_latest()

@@ -1,0 +1,144 @@
+"""Two devices, and two workers, train as one device does: batches, losses, weights."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import run_pretrain
+from kaleido_tf.training import callbacks, checkpoints, distribution, loop
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def start(folder, runs, devices=1, tf_config=None):
+    """Starts strategy_process.py: (process, path of its output)."""
+    name = f"{runs[0]['strategy']}{tf_config['task']['index'] if tf_config else ''}"
+    settings = folder / f"{name}.json"
+    settings.write_text(json.dumps({"devices": devices, "runs": runs}))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if tf_config:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    with open(folder / f"{name}.log", "w") as log:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                str(ROOT / "tests/training/strategy_process.py"),
+                settings,
+            ],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ), folder / f"{name}.log"
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def runs(make_data_set, make_flags, tmp_path_factory):
+    """The same run by one device, two devices and two workers: dict name -> folder."""
+    folder = tmp_path_factory.mktemp("strategies")
+    flags = make_flags(make_data_set(folder / "data").directory, folder)
+    # A part's numbers of each dropout must be a multiple of Philox's four.
+    config = json.loads((folder / "sizes.json").read_text())
+    (folder / "sizes.json").write_text(json.dumps({**config, "num_heads": 4}))
+    # Whole batches of held-out pairs: one row can't be shared by two.
+    flags |= {"num_steps": 4, "steps_per_round": 2, "validation_examples": 4}
+    paths = {n: str(folder / n) for n in ("one_device", "mirrored", "multi_worker")}
+    settings = {n: {**flags, "strategy": n, "run_dir": p} for n, p in paths.items()}
+    workers = [f"localhost:{port}" for port in free_ports(2)]
+    processes = [start(folder, [settings["mirrored"]], devices=2)]
+    for index in range(2):
+        cluster = {
+            "cluster": {"worker": workers},
+            "task": {"type": "worker", "index": index},
+        }
+        processes.append(start(folder, [settings["multi_worker"]], tf_config=cluster))
+    run_pretrain.pretrain(settings["one_device"])
+    for process, log in processes:
+        assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+        assert "replicas 2" in log.read_text()
+    return paths
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
+def test_losses_and_weights_are_those_of_one_device(runs, weights_of, strategy):
+    rows, expected = (callbacks.read_metrics(runs[n]) for n in (strategy, "one_device"))
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (row["step"], row["split"]) for row in expected
+    ]
+    for row, other in zip(rows, expected, strict=True):
+        for name in set(other) - {"step", "split", "samples_per_second"}:
+            assert row[name] == pytest.approx(other[name], rel=2e-5), (row, name)
+    # Adam divides by a gradient's size: where that is nearly 0 the order of a sum
+    # matters. The learning rate is 1e-3, an update of that order.
+    found, whole = weights_of(runs[strategy]), weights_of(runs["one_device"])
+    np.testing.assert_allclose(found, whole, atol=2e-4)
+    assert np.abs(found - whole).mean() < 1e-6
+
+
+def test_only_the_chief_writes(runs):
+    found = checkpoints.whole_checkpoints(f"{runs['multi_worker']}/checkpoints")
+    assert [step for step, _ in found] == [2, 4]
+    names = {name.split(".")[0] for name in os.listdir(os.path.dirname(found[0][1]))}
+    assert names == {"ckpt-2", "ckpt-4"}
+    rows = callbacks.read_metrics(runs["multi_worker"])
+    assert len(rows) == len({(row["step"], row["split"]) for row in rows})
+    assert sorted(os.listdir(runs["multi_worker"])) == sorted(
+        os.listdir(runs["one_device"])
+    )
+
+
+def test_rows_are_dealt_out_in_the_batchs_order():
+    batches = tf.data.Dataset.from_tensors(({"x": tf.range(6)}, {"y": tf.range(6) * 2}))
+    shares = [
+        next(iter(distribution.rows_for_worker(batches, worker, 3)))
+        for worker in range(3)
+    ]
+    assert [list(share[0]["x"].numpy()) for share in shares] == [[0, 1], [2, 3], [4, 5]]
+    assert list(shares[2][1]["y"].numpy()) == [8, 10]
+
+
+class Replicas:
+    """What `split_for_replicas` asks of a strategy."""
+
+    def __init__(self, count):
+        self.num_replicas_in_sync = count
+
+
+def test_uneven_batches_are_cut_and_those_too_small_left_out():
+    data = tf.data.Dataset.range(8).batch(5).map(lambda x: ({"x": x}, {"y": x}))
+    parts = [
+        list(inputs["x"].numpy())
+        for inputs, _ in distribution.split_for_replicas(data, Replicas(4))
+    ]
+    assert parts == [[0], [1], [2], [3, 4]]  # and not 5, 6, 7
+
+
+def test_batches_that_cannot_be_shared_are_an_error():
+    with pytest.raises(ValueError, match="multiple of the 4 replicas times.*=3"):
+        distribution.check_batch_size(16, Replicas(4), 3)
+    distribution.check_batch_size(24, Replicas(4), 3)
+
+
+def test_what_is_left_of_a_round_is_a_stretch_of_its_own():
+    assert loop.stretches(0, 12, 4) == [(0, 12)]
+    assert loop.stretches(8, 12, 4) == [(8, 4)]
+    assert loop.stretches(6, 12, 4) == [(6, 2), (8, 4)]
+    assert loop.stretches(11, 12, 4) == [(11, 1)]
+    assert loop.stretches(12, 12, 4) == []
