@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from kaleido_tf.search import page_pictures as pictures
+from kaleido_tf.tasks.caption_text import readable
 
 _TITLE_LENGTH = 90
 
@@ -147,7 +148,7 @@ def facts(image, found):
     for task, title in TASKS.items():
         if task == "captions" and task in found:
             lines = "".join(
-                f'<p class="k-caption">{escaped(caption)}</p>'
+                f'<p class="k-caption">{escaped(readable(caption))}</p>'
                 for caption, _ in found[task][:3]
             )
             parts.append(f"<div><h3>{title}</h3>{lines}</div>")
@@ -216,7 +217,7 @@ def panel(item, picture, explanation, product_picture=None, hit=None):
       hit: its `Hit`, or None.
     """
     region = pictures.region_around(explanation.box)
-    image = pictures.shown(picture, 640, region)
+    image = pictures.shown(picture, 560, region, enlarged=True)
     buttons = "".join(
         f'<button type="button" class="k-word" data-word="{number}" '
         f'aria-pressed="false">{escaped(word)}</button>'

@@ -18,13 +18,14 @@ def _data_uri(picture, quality):
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-def shown(source, side, region=WHOLE):
+def shown(source, side, region=WHOLE, enlarged=False):
     """A part of a picture, at most side x side pixels, as a data URI.
 
     Args:
       source: path or bytes of a picture; "" where there is none.
       side: pixels.
       region: y1, x1, y2, x2 in [0, 1] of the picture.
+      enlarged: whether a smaller one is brought to that size.
 
     Returns:
       str; a grey tile where there is nothing that can be read.
@@ -45,7 +46,8 @@ def shown(source, side, region=WHOLE):
     flat = flat.crop(
         tuple(map(round, (left * width, top * height, right * width, bottom * height)))
     )
-    flat.thumbnail((side, side))
+    if enlarged or max(flat.size) > side:
+        flat = ImageOps.contain(flat, (side, side))
     return _data_uri(flat, quality=86)
 
 

@@ -118,8 +118,7 @@ body, gradio-app { background: var(--k-ground) !important; }
 .k-frame { position: relative; width: fit-content; max-width: 100%; margin: 0 auto;
   background: #fff; border-radius: 10px; overflow: hidden; cursor: crosshair;
   border: 1px solid var(--k-line); }
-.k-frame img { display: block; max-width: 100%; max-height: min(44vh, 420px);
-  min-height: 220px; object-fit: contain; }
+.k-frame img { display: block; max-width: 100%; max-height: min(44vh, 420px); }
 .k-frame canvas { position: absolute; pointer-events: none; }
 .k-frame .k-box { position: absolute; pointer-events: none;
   box-shadow: 0 0 0 999px rgb(15 23 42 / .72);

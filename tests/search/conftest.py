@@ -110,7 +110,7 @@ class ColourModel(tf.Module):
             ),
             "caption_features": (
                 lambda patch_features: {
-                    "captions": tf.constant([["a red dress", "a dress"]]),
+                    "captions": tf.constant([["a red dress .", "a dress"]]),
                     "scores": tf.constant([[-1.0, -2.0]]),
                 },
                 {"patch_features": features},

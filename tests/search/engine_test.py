@@ -157,7 +157,7 @@ def test_what_the_tasks_say(engine):
     said = engine.describe(found.features)
     assert [label for label, _ in said["category"]][0] == "tops"
     assert sum(share for _, share in said["category"]) == pytest.approx(1, abs=1e-5)
-    assert said["captions"][0] == ("a red dress", -1.0)
+    assert said["captions"][0] == ("a red dress .", -1.0)
     assert "subcategory" not in said  # the export has none
 
 

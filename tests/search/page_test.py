@@ -197,7 +197,7 @@ def test_phone_and_picture(browser, address, engine):
     browser.until("return document.querySelector('#k-upload input[type=file]')")
     browser.type("#k-upload input[type=file]", engine.image_path("e"))
     facts = browser.until("return document.querySelector('.k-facts')?.innerText")
-    assert "a red dress" in facts and "shoes" in facts
+    assert "A red dress." in facts and "shoes" in facts
     assert "no sub-category" in facts
     first = "return document.querySelector('.k-card').dataset.image"
     assert browser.run(first) == "e"
@@ -278,6 +278,11 @@ def test_a_small_object_is_shown_large():
     jpeg = base64.b64decode(uri.partition(",")[2])
     part = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert part.shape == (50, 40, 3) and part.min() > 250
+    for side, height in ((25, 25), (100, 100)):
+        uri = page_pictures.shown(data, side, (0.5, 0.0, 1.0, 0.2), enlarged=True)
+        jpeg = base64.b64decode(uri.partition(",")[2])
+        part = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert part.shape[0] == height
     for nothing in ("", b"no picture", "/nowhere.png"):
         assert page_pictures.shown(nothing, 9).startswith("data:image/jpeg")
 
