@@ -102,7 +102,12 @@ def build_page(engine, top_k=24):
     from kaleido_tf.search import page_style
     from kaleido_tf.search.page_events import PageEvents
 
-    with gr.Blocks(title="Catalogue search", analytics_enabled=False) as blocks:
+    options = {
+        "title": "Catalogue search",
+        "analytics_enabled": False,
+        "delete_cache": (3600, 3600),  # uploads, every hour those of an hour ago
+    }
+    with gr.Blocks(**options) as blocks:
         _connect(gr, PageEvents(engine, top_k), _components(gr, engine))
     theme = gr.themes.Base(
         primary_hue="blue",

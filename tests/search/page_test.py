@@ -15,6 +15,8 @@ import pytest
 
 from kaleido_tf.search import page, page_pictures
 from kaleido_tf.search import page_markup as markup
+from kaleido_tf.search.builder import build_index
+from kaleido_tf.search.engine import SearchEngine
 from kaleido_tf.search.page_events import PageEvents
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -264,6 +266,20 @@ def test_explains_the_side_that_was_asked(engine):
     # By a product's own picture: not itself.
     asked, _ = events.by_product("a")
     assert "a" not in asked.hits and "b" in asked.hits
+
+
+def test_an_index_without_pictures_has_a_page(export, make_data_set, tmp_path):
+    make_data_set(tmp_path / "data")
+    build_index(export, tmp_path / "index", data_dir=str(tmp_path / "data"))
+    engine = SearchEngine(export, tmp_path / "index")
+    queries, pictures = page.examples(engine)
+    assert len(queries) == 4 and pictures == []
+    blocks, _ = page.build_page(engine)
+    blocks.close()
+    asked, shown = PageEvents(engine).by_text("red shirt")
+    assert shown.count('class="k-card"') == len(asked.hits) == 7
+    panel = PageEvents(engine).explain(asked, next(iter(asked.hits)))
+    assert ">shirt</button>" in panel and "data:image/jpeg" in panel
 
 
 def test_a_small_object_is_shown_large():
