@@ -116,8 +116,8 @@ class SearchEngine:
         Args:
           query: str, up to `queries.MAX_TEXT_BYTES`.
           top_k: at most so many products.
-          candidates: pictures that the cross-encoder ranks anew; default: the
-            engine's. 0 leaves the order of the cosines.
+          candidates: pictures that the cross-encoder ranks anew, at least `top_k` of
+            them; default: the engine's. 0 leaves the order of the cosines.
 
         Returns:
           `Found`.

@@ -1,5 +1,6 @@
 """Two stages over a catalogue whose answers can be reckoned by hand."""
 
+import concurrent.futures
 import dataclasses
 import os
 
@@ -80,6 +81,14 @@ def test_the_answer_depends_on_the_query_alone(engine, tmp_path):
         dataclasses.astuple(hit)
         for hit in engine.search_image(picture(engine, "b")).hits
     ]
+
+
+def test_searches_at_once_dont_mix(engine):
+    queries = ["red", "green", "blue", "red and blue", "dress"] * 6
+    alone = [ids(engine.search_text(query).hits) for query in queries]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(engine.search_text, queries))
+    assert [ids(each.hits) for each in found] == alone
 
 
 @pytest.mark.parametrize(
