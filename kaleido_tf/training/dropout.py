@@ -95,13 +95,12 @@ class StepDraws(tf.__internal__.tracking.AutoTrackable):
         size = tf.reduce_prod(tf.cast(shape, tf.int64))
         # A part's numbers stand behind those of the parts before it.
         blocks = tf.cast((size + _BLOCK - 1) // _BLOCK, tf.uint64)
-        call = _current.calls[self._place]
-        _current.calls[self._place] += 1
-        high = tf.constant(self._place + (call << 32), tf.uint64)
+        key, part, place, call = self.next_counter()
+        high = tf.constant(place + (call << 32), tf.uint64)
         return tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=shape,
-            key=_current.key,
-            counter=tf.stack([_current.part * blocks, high]),
+            key=key,
+            counter=tf.stack([part * blocks, high]),
             alg=_PHILOX,
             dtype=tf.uint32,
         )

@@ -153,6 +153,10 @@ def test_what_stays_float32(small, precision):
     values = [*losses.values(), *outputs.values()]
     values += [value for pair in accuracies.values() for value in pair]
     assert {value.dtype for value in values} == {tf.float32}
+    traced = tf.function(model.network).get_concrete_function(inputs)
+    softmaxes = [o for o in traced.graph.get_operations() if o.type == "Softmax"]
+    assert len(softmaxes) == config.num_layers
+    assert all(op.inputs[0].dtype == tf.float32 for op in softmaxes)
     blocks = [m for m in model.submodules if "layer_norm" in m.name]
     assert len(blocks) >= 2 and {m.compute_dtype for m in blocks} == {"float32"}
 
