@@ -63,7 +63,7 @@ def _attention(parts, text, text_mask, patches):
     for i in range(num_layers):
         block = parts.encoder.get_layer(f"layer_{i}")
         total += _both_ways(_scores(block, sequence, attention_mask), length, text_mask)
-        sequence = block([sequence, attention_mask])
+        sequence = block([sequence, attention_mask], training=False)
     return total / num_layers * tf.cast(text_mask, tf.float32)[:, :, None]
 
 

@@ -85,14 +85,19 @@ def make_info(settings, parts, loader, backbone, saliency):
     return info
 
 
-def make_model(settings):
-    """The served model of the flags: (`signatures.ServedModel`, info dict)."""
+def load_parts(settings):
+    """`load.load_parts` in the precision of the flags."""
     before = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy(PRECISIONS[settings["precision"]])
     try:
-        parts, loader, backbone, saliency = load.load_parts(settings)
+        return load.load_parts(settings)
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
+
+
+def make_model(settings):
+    """The served model of the flags: (`signatures.ServedModel`, info dict)."""
+    parts, loader, backbone, saliency = load_parts(settings)
     info = make_info(settings, parts, loader, backbone, saliency)
     names = sorted(signatures.make_signatures(parts, ""))
     info["signatures"] = names

@@ -1,6 +1,8 @@
 """A tiny data set from drawn pictures, runs on it, their export, and a server of it."""
 
+import fcntl
 import json
+import os
 import types
 
 import cv2
@@ -22,7 +24,11 @@ STEP = 7
 
 
 def write_catalogue(folder, draw_picture):
-    """Eight pictures of six products, of three formats and uneven sizes."""
+    """Eight pictures of six products, of three formats and uneven sizes.
+
+    Returns:
+      Path of the manifest.
+    """
     folder.mkdir()
     rows = []
     for n in range(8):
@@ -45,31 +51,22 @@ def write_catalogue(folder, draw_picture):
         )
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(manifest), rows
+    return str(manifest)
 
 
 def save_run(folder, config, model, task=None):
-    """A model with its random weights, as a run leaves it; returns the folder."""
+    """A model with its random weights, as a run leaves it."""
     checkpoints.CheckpointKeeper(str(folder), model).save(STEP)
     config.save(f"{folder}/config.json")
     if task:
         run_folder.write_json(task, f"{folder}/task.json")
-    return str(folder)
 
 
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory, draw_picture):
-    """Data set, runs, and the settings to export them.
-
-    Attributes: `folder`, `rows` (the manifest's), `pictures` (dict image_id -> bytes),
-    `info` (`DatasetInfo`), `config`, `settings` (of `export`).
-    """
-    folder = tmp_path_factory.mktemp("serving")
-    manifest, rows = write_catalogue(folder / "catalogue", draw_picture)
-    data = folder / "data"
+def prepare_data(folder, draw_picture):
+    """Draws the catalogue and prepares it; returns the data set's info."""
     prepare.prepare(
-        manifest,
-        str(data),
+        write_catalogue(folder / "catalogue", draw_picture),
+        str(folder / "data"),
         backbone_weights="random",
         patch_size=32,
         coarse_patch_size=40,
@@ -78,7 +75,11 @@ def workshop(tmp_path_factory, draw_picture):
         images_per_batch=3,
         saliency="unet",
     )
-    info = DatasetInfo.load(str(data))
+    return DatasetInfo.load(str(folder / "data"))
+
+
+def save_runs(folder, info):
+    """A run for each model but that of sub-categories."""
     config = KaleidoConfig.preset(
         "tiny",
         vocab_size=info.vocab_size,
@@ -90,47 +91,65 @@ def workshop(tmp_path_factory, draw_picture):
         contrastive_size=12,
     )
     tf_keras.utils.set_random_seed(3)
-    runs = {"checkpoint": save_run(folder / "run", config, build_pretrainer(config))}
-    for task, names in (("category", CLASSES),):
-        notes = {"task": task, "class_names": names}
-        model = build_classifier(config, len(names))
-        runs[f"{task}_checkpoint"] = save_run(folder / task, config, model, notes)
+    save_run(folder / "checkpoint", config, build_pretrainer(config))
+    notes = {"task": "category", "class_names": CLASSES}
+    model = build_classifier(config, len(CLASSES))
+    save_run(folder / "category_checkpoint", config, model, notes)
     notes = {"task": "captioning", "objective": "next_word"}
-    model = build_captioner(config)
-    runs["captioning_checkpoint"] = save_run(folder / "captions", config, model, notes)
-    settings = export.flag_page().defaults() | runs
-    settings |= {
-        "data_info": str(data / "dataset_info.json"),
+    save_run(folder / "captioning_checkpoint", config, build_captioner(config), notes)
+
+
+def settings_of(folder):
+    """The flags of the export."""
+    runs = {path.name: str(path) for path in folder.glob("*checkpoint")}
+    return export.flag_page().defaults() | {
+        **runs,
+        "data_info": str(folder / "data" / "dataset_info.json"),
         "output_dir": str(folder / "served"),
         "beam_size": 3,
         "max_length": 5,
     }
-    pictures = {
-        row["image_id"]: (folder / "catalogue" / row["image"]).read_bytes()
-        for row in rows
-    }
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory, draw_picture):
+    """Data set, runs and export, made once for all processes of a test run.
+
+    Attributes: `folder`, `rows` (the manifest's), `pictures` (dict image_id -> bytes),
+    `info` (`DatasetInfo`), `config`, `settings` (of `export`).
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, done = root / "serving", root / "serving.done"
+    with open(root / "serving.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()
+            save_runs(folder, prepare_data(folder, draw_picture))
+            export.export(settings_of(folder))
+            done.touch()
+    lines = (folder / "catalogue" / "manifest.jsonl").read_text().splitlines()
+    files = (folder / "catalogue").glob("v*")
     return types.SimpleNamespace(
         folder=folder,
-        rows=rows,
-        pictures=pictures,
-        info=info,
-        config=config,
-        settings=settings,
+        rows=[json.loads(line) for line in lines],
+        pictures={path.stem: path.read_bytes() for path in files},
+        info=DatasetInfo.load(str(folder / "data")),
+        config=KaleidoConfig.from_json(folder / "checkpoint" / "config.json"),
+        settings=settings_of(folder),
     )
 
 
 @pytest.fixture(scope="session")
 def exported(workshop):
     """Folder of the export's first version."""
-    return export.export(workshop.settings)
+    return str(workshop.folder / "served" / "1")
 
 
 @pytest.fixture(scope="session")
-def model(exported, workshop):
-    """The export, loaded; its warm-up requests were replayed."""
-    found = loaded.LoadedModel(workshop.settings["output_dir"])
-    found.num_warm = found.warm_up()
-    return found
+def model(workshop):
+    """The export, loaded."""
+    return loaded.LoadedModel(workshop.settings["output_dir"])
 
 
 @pytest.fixture(scope="session")

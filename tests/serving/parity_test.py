@@ -31,7 +31,7 @@ def pictures(workshop, split):
 
 
 @pytest.fixture(scope="module")
-def served(workshop, exported, split, pictures):
+def served(exported, split, pictures, tmp_path_factory):
     """Answers of a process that has TensorFlow alone: dict SIGNATURE/NAME -> array."""
     texts = [text.encode() for text in split.texts]
     both = {"image_bytes": pictures, "text": texts}
@@ -42,7 +42,8 @@ def served(workshop, exported, split, pictures):
         "category": both,
         "caption": {"image_bytes": pictures},
     }
-    paths = [str(workshop.folder / name) for name in ("asked.npz", "answered.npz")]
+    folder = tmp_path_factory.mktemp("alone")
+    paths = [str(folder / name) for name in ("asked.npz", "answered.npz")]
     arrays = {
         f"{signature}/{name}": np.array(value, object)
         for signature, inputs in requests.items()
@@ -50,7 +51,7 @@ def served(workshop, exported, split, pictures):
     }
     np.savez(paths[0], **arrays)
     command = [sys.executable, str(HERE / "load_alone.py"), exported, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=workshop.folder)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(np.load(paths[1], allow_pickle=True))
 
