@@ -73,8 +73,9 @@ def ending_with_lost_workers(workers):
     """
     try:
         yield
-    except _LOST as error:
-        if workers == 1:
+    except tf.errors.OpError as error:
+        aborted = "Collective ops is aborted" in str(error)
+        if workers == 1 or not (aborted or isinstance(error, _LOST)):
             raise
         reason = str(error).strip().splitlines()[0]
         print(

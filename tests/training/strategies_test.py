@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import run_pretrain
-from kaleido_tf.training import callbacks, checkpoints, distribution, loop
+from kaleido_tf.training import callbacks, checkpoints, distribution, loop, stopping
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -142,3 +142,18 @@ def test_what_is_left_of_a_round_is_a_stretch_of_its_own():
     assert loop.stretches(6, 12, 4) == [(6, 2), (8, 4)]
     assert loop.stretches(11, 12, 4) == [(11, 1)]
     assert loop.stretches(12, 12, 4) == []
+
+
+def test_a_lost_worker_has_an_exit_code_of_its_own(capsys):
+    lost = tf.errors.UnavailableError(None, None, "connection refused\nmore")
+    aborted = tf.errors.InternalError(None, None, "Collective ops is aborted by: x")
+    for error in (lost, aborted):
+        lost_one = stopping.ending_with_lost_workers(2)
+        with pytest.raises(SystemExit) as ended, lost_one:
+            raise error
+        assert ended.value.code == 75
+    assert "every one of the 2 workers" in capsys.readouterr().err
+    other = tf.errors.InternalError(None, None, "another")
+    for workers, error in ((1, lost), (2, other)):
+        with pytest.raises(type(error)), stopping.ending_with_lost_workers(workers):
+            raise error
