@@ -93,12 +93,7 @@ def make_random_export(settings):
         config = config.replace(contrastive_size=256)
     tf_keras.utils.set_random_seed(0)
     models = {"": build_matcher(config)}
-    models |= {task: build_classifier(config, n) for task, n in _CLASSES.items()}
-    captioner = build_captioner(config)
-    head = captioner.get_layer("mlm_head")
-    sep = tokenization.SPECIAL_TOKENS.index(tokenization.SEP)
-    head.bias.assign(np.eye(config.vocab_size)[sep] * _NEVER_ENDS)
-    models["captioning"] = captioner
+    models |= {task: _task_model(config, task) for task in settings["tasks"]}
     flags = {"data_info": data_info, "output_dir": os.path.join(work, "served")}
     for task, model in models.items():
         run = os.path.join(work, f"random_weights_{task or 'matching'}")
@@ -115,6 +110,17 @@ def make_random_export(settings):
     export.export(flags)
     run_folder.write_json(flags, made)
     return flags
+
+
+def _task_model(config, task):
+    """A classifier, or a captioner whose searches go to their end."""
+    if task != "captioning":
+        return build_classifier(config, _CLASSES[task])
+    captioner = build_captioner(config)
+    sep = tokenization.SPECIAL_TOKENS.index(tokenization.SEP)
+    never = np.eye(config.vocab_size)[sep] * _NEVER_ENDS
+    captioner.get_layer("mlm_head").bias.assign(never)
+    return captioner
 
 
 def example_inputs(model, name, batch):
@@ -376,6 +382,9 @@ def flag_page():
     )
     page.string("work_dir", None, "Folder for what --size makes, or made before.")
     page.enum("precision", "float32", list(export.PRECISIONS), "With --size.")
+    page.list(
+        "tasks", [*_CLASSES, "captioning"], "With --size: tasks besides matching."
+    )
     page.integer("vocab_size", 4000, "With --size; BERT's is 30522.", lower_bound=20)
     page.integer("patch_size", 64, "With --size; level 1 has twice it.", lower_bound=32)
     page.integer("canvas_size", 256, "With --size, pixels.", lower_bound=32)

@@ -28,19 +28,23 @@ def layer_products(config):
     return [(width, 3 * width), (width, width), (width, inner), (inner, width)]
 
 
-def step_flops(config, batch_size, length, work):
+def step_flops(config, lengths, work):
     """Floating-point operations of the matrix products of a step: float.
 
     Only what is read counts: of the last layer the places of the heads, in scoring
     (where keys and values alone are counted of it) position 0. A backward pass is twice
-    a forward one, but for what stands on the input.
+    a forward one, but for what stands on the input. Padding doesn't count, though some
+    of it is computed.
 
     Args:
       config: `KaleidoConfig`.
-      batch_size: pairs.
-      length: text positions that are computed for each pair.
+      lengths: int [B], pieces of each text.
       work: "train" or "score".
     """
+    return sum(_pair_flops(config, int(length), work) for length in lengths)
+
+
+def _pair_flops(config, length, work):
     width, layers = config.hidden_size, config.num_layers
     places = length + config.num_patches
     weights = sum(a * b for a, b in layer_products(config))
@@ -48,7 +52,7 @@ def step_flops(config, batch_size, length, work):
     keys = 4 * places * width * width  # and values: the last layer's, of all places
     project = 2 * config.num_patches * config.patch_feature_size * width
     if work == "score":
-        return batch_size * (project + (layers - 1) * layer + keys)
+        return project + (layers - 1) * layer + keys
     rebuilt = sum(lv.masked for lv in config.levels if lv.task in ("grey", "blank"))
     classified = sum(
         lv.num_patches for lv in config.levels if lv.task not in ("grey", "blank")
@@ -58,7 +62,7 @@ def step_flops(config, batch_size, length, work):
     words = 2 * config.max_predictions * width * (width + config.vocab_size)
     patches = 2 * rebuilt * width * config.patch_feature_size
     encoder = (layers - 1) * layer + last
-    return batch_size * (2 * project + 3 * (encoder + words + patches))
+    return 2 * project + 3 * (encoder + words + patches)
 
 
 class ProductRates:

@@ -52,14 +52,14 @@ def make_config(settings):
 
 
 def write_batches(folder, texts, batch_size, seed):
-    """Files of a few different batches and their longest texts: (paths, lengths)."""
+    """Files of a few different batches, and lists of their texts' lengths."""
     paths, lengths = [], []
     for number in range(_DIFFERENT_BATCHES if texts == step_data.CATALOGUE else 1):
         batch = step_data.make_batch(texts, batch_size, seed + number)
         path = os.path.join(folder, f"{texts}-{batch_size}-{number}.npz")
         np.savez(path, **batch)
         paths.append(path)
-        lengths.append(int(batch["input_mask"].sum(1).max()))
+        lengths.append(batch["input_mask"].sum(1))
     return paths, lengths
 
 
@@ -112,15 +112,15 @@ def measure(settings, workload, precision, batch_size, folder):
             peer = step_process.peer_side(settings["peer_env"], threads)
             sides["peer"] = stack.enter_context(peer)
         names = {k: side.ask("make", **request)["name"] for k, side in sides.items()}
-        # The rate at the rows of most steps.
-        rows = batch_size * (max(lengths) + config.num_patches)
+        rows = int(np.mean([each.sum() for each in lengths]))
+        rows += batch_size * config.num_patches
         seconds, rates = in_turns(sides, paths, settings["steps"], rows)
         kinds = None
         if settings["breakdown"]:
             kinds = sides["ours"].ask("breakdown", batch=paths[0])["kinds"]
         peaks = {k: side.ask("memory")["peak_megabytes"] for k, side in sides.items()}
     steps = [lengths[i % len(lengths)] for i in range(settings["steps"])]
-    flops = [step_trace.step_flops(config, batch_size, n, work) for n in steps]
+    flops = np.array([step_trace.step_flops(config, each, work) for each in steps])
     row = {
         "workload": workload,
         "precision": precision,

@@ -36,7 +36,13 @@ class AdamW(tf_keras.optimizers.AdamW):
     times. TensorFlow's fused kernel computes the same formula.
     """
 
+    def _apply_weight_decay(self, variables):
+        """Nothing yet: `update_step` does it, variable by variable."""
+
     def update_step(self, gradient, variable):
+        if self._use_weight_decay(variable):
+            rate = tf.cast(self.weight_decay * self.learning_rate, variable.dtype)
+            variable.assign_sub(variable * rate)
         if isinstance(gradient, tf.IndexedSlices) or self.amsgrad:
             super().update_step(gradient, variable)
             return

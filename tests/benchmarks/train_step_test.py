@@ -36,13 +36,13 @@ def test_operations_are_counted():
     # Layer: 2*4 + 2*6 + 2*2 = 28 weights; 5 + 55 positions; 30 - 9 of them read.
     layer = 2 * 60 * 28 + 4 * 60 * 60 * 2
     project = 2 * 55 * 5 * 2
-    assert step_trace.step_flops(config, 3, 5, "score") == 3 * (
+    assert step_trace.step_flops(config, [5] * 3, "score") == 3 * (
         project + layer + 4 * 60 * 2 * 2
     )
     read = 1 + 1 + 4 + 9 + 2 + 3 + 1
     last = 4 * 60 * 4 + 2 * read * (28 - 8) + 4 * read * 60 * 2
     heads = 2 * 2 * (2 + 10) + 2 * 5 * 2 * 5
-    assert step_trace.step_flops(config, 3, 5, "train") == 3 * (
+    assert step_trace.step_flops(config, [5] * 3, "train") == 3 * (
         2 * project + 3 * (layer + last + heads)
     )
 
