@@ -3,13 +3,10 @@
 The embedded catalogue comes in by the same door.
 """
 
-import csv
-import json
 import os
 
 from data_prep.sources import rows
-
-TEXT_FIELDS = ("text", "title", "description")
+from kaleido_tf.data.manifest import TEXT_FIELDS, field, read_lines
 
 
 def read_manifest(
@@ -43,12 +40,8 @@ def read_manifest(
       ValueError: an ending that isn't .jsonl or .csv, a product in both splits, a
         split without products, or no usable line at all.
     """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"`manifest` should be a file of JSON lines or CSV. Received: {path}"
-        )
-    found = _placed(_rows(path, skipped), os.path.dirname(os.path.abspath(path)))
+    folder = os.path.dirname(os.path.abspath(path))
+    found = _placed(read_lines(path), folder, skipped)
     products = rows.collect(
         found, skipped, text_fields, validation_fraction, max_images
     )
@@ -56,56 +49,13 @@ def read_manifest(
     return products
 
 
-def _placed(numbered, folder):
+def _placed(numbered, folder, skipped):
     """(line, row) -> (where, row) with the image's path made absolute."""
     for number, row in numbered:
+        if isinstance(row, tuple):
+            skipped.add(*row, line=number)
+            continue
         image = row.get("image")
-        if rows.field(row, "image") and not isinstance(image, (list, dict)):
-            row = {**row, "image": os.path.join(folder, rows.field(row, "image"))}
+        if field(row, "image") and not isinstance(image, (list, dict)):
+            row = {**row, "image": os.path.join(folder, field(row, "image"))}
         yield {"line": number}, row
-
-
-def _rows(path, skipped):
-    """Yields (line number, dict) of a manifest."""
-    if path.endswith(".csv"):
-        yield from _csv_rows(path, skipped)
-    elif path.endswith((".jsonl", ".json", ".ndjson")):
-        yield from _json_rows(path, skipped)
-    else:
-        raise ValueError(f"`manifest` should end with .jsonl or .csv. Received: {path}")
-
-
-def _csv_rows(path, skipped):
-    # Bytes that aren't UTF-8 are kept as surrogates, by which the checks find them.
-    options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
-    with open(path, **options) as file:
-        reader = csv.DictReader(file)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:  # such as a field beyond csv's limit
-                # DictReader's own line_num counts no line that failed.
-                skipped.add("not CSV", str(error), line=reader.reader.line_num)
-            else:
-                yield reader.line_num, row
-
-
-def _json_rows(path, skipped):
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except UnicodeDecodeError as error:
-                skipped.add("not UTF-8", str(error), line=number)
-                continue
-            except (ValueError, RecursionError) as error:
-                skipped.add("not JSON", str(error), line=number)
-                continue
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                skipped.add("not JSON", "the line is no JSON object", line=number)

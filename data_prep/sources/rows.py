@@ -12,8 +12,7 @@ import zlib
 
 from absl import logging
 
-REQUIRED = ("product_id", "image")
-_OPTIONAL = ("image_id", "category", "subcategory", "split")
+from kaleido_tf.data.manifest import field, image_id_of, join_text, row_problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +71,12 @@ def collect(rows, skipped, text_fields, validation_fraction=0.1, max_images=None
     """
     products, seen = [], {}
     for where, row in rows if max_images != 0 else ():
-        problem = _problem(row, seen, text_fields)
+        problem = row_problem(row, seen, text_fields)
         if problem:
             skipped.add(problem[0], problem[1], **where)
             continue
         product = _product(row, validation_fraction, text_fields)
-        seen[product.image_id] = where
+        seen[product.image_id] = _place(where)
         products.append(product)
         if len(products) == max_images:
             break
@@ -132,67 +131,15 @@ def _new_only(found, before, skipped, file):
     return [product for product in found if product.image_id not in seen]
 
 
-def field(row, name):
-    """A field of a row as stripped text, "" where it has none."""
-    value = row.get(name)
-    return "" if value is None else str(value).strip()
-
-
-def _is_utf8(text):
-    """False where a surrogate stands: a byte of other text, or half a JSON escape."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _image_id(row):
-    stem = os.path.splitext(os.path.basename(field(row, "image")))[0]
-    return field(row, "image_id") or stem
-
-
-def join_text(row, text_fields):
-    """Joins the text fields as sentences: "Title. Description." """
-    parts = [field(row, name) for name in text_fields]
-    parts = [part for part in parts if part]
-    ended = [part if part[-1] in ".!?" else f"{part}." for part in parts[:-1]]
-    return " ".join(ended + parts[-1:])
-
-
 def _place(where):
     return ", ".join(f"{key} {value}" for key, value in where.items())
-
-
-def _problem(row, seen, text_fields):
-    """(reason, detail) why a row can't be used, or None."""
-    for key in (*REQUIRED, *_OPTIONAL, *text_fields):
-        if isinstance(row.get(key), (list, dict)):
-            return "wrong type", f"`{key}` should be a text, received {row[key]!r:.80}"
-        if not _is_utf8(field(row, key)):
-            return "not UTF-8", f"`{key}` should be UTF-8, received {row[key]!r:.80}"
-    for key in REQUIRED:
-        if not field(row, key):
-            keys = [str(name) for name in list(row)[:20]]
-            return "missing key", f"`{key}` should be given, received {keys}"
-    if not any(c.isalnum() for c in join_text(row, text_fields)):
-        return "empty text", f"one of {list(text_fields)} should hold a word"
-    image_id = _image_id(row)
-    if image_id in seen:
-        detail = f"{image_id!r} is in {_place(seen[image_id])} already"
-        if not field(row, "image_id"):
-            detail += " (taken from the file's name: give the lines an `image_id`)"
-        return "duplicate image_id", detail
-    if field(row, "split") not in ("", "train", "validation"):
-        return "unknown split", f"train or validation, received {row['split']!r}"
-    return None
 
 
 def _product(row, validation_fraction, text_fields):
     product_id = field(row, "product_id")
     return Product(
         product_id=product_id,
-        image_id=_image_id(row),
+        image_id=image_id_of(row),
         image_path=field(row, "image"),
         text=join_text(row, text_fields),
         category=field(row, "category"),

@@ -13,7 +13,7 @@ of what a record holds stand here and nowhere else. Beside the shards lies
 | patch_locations | float32 bytes | [P, 5], x1, x2, y1, y2, w*h, in [0, 1] of the box |
 | rotated_features | float16 bytes | [3, F], level 1 turned 90, 180, 270 degrees |
 | grey_features | float16 bytes | [16, F], level 4 without colour |
-| box | float32 list | the locked box y1, x1, y2, x2 in [0, 1] of the image |
+| box | float32 list | the locked box y1, x1, y2, x2 in [0, 1] of the square canvas |
 | aligned_tokens, aligned_patches | int64 list | pairs: index into token_ids, patch |
 | aligned_scores | float32 list | their scores |
 

@@ -7,8 +7,8 @@ goes on where it was.
 import time
 
 from kaleido_tf import cli
+from kaleido_tf.data.manifest import TEXT_FIELDS
 from kaleido_tf.search import nearest
-from kaleido_tf.search.manifest import TEXT_FIELDS
 
 
 def flag_page():

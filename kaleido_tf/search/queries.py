@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from kaleido_tf.search.manifest import is_utf8
+from kaleido_tf.data.manifest import is_utf8
 from kaleido_tf.tasks.scoring import probabilities
 
 MAX_TEXT_BYTES = 10_000
