@@ -14,7 +14,8 @@ demo-real: OUT = demo-real
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-full demo-real finetune-demo recipe pretraining-value test test-port-full port-minilm lint clean
+.PHONY: demo demo-full demo-real finetune-demo search-demo recipe \
+  pretraining-value bench soak test test-port-full port-minilm lint clean
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,12 @@ finetune-demo: VARIANT = demo
 finetune-demo: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) \
 	  scripts/finetune.sh $(VARIANT)
+
+# A search page on the demo's model and catalogue: http://127.0.0.1:7860
+search-demo: OUT = demo
+search-demo: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) \
+	  scripts/search_demo.sh
 
 # At most two hours on two cores.
 demo-full: $(READY)
@@ -58,6 +65,16 @@ pretraining-value: $(READY)
 	  --checkpoint=demo/run --lists_dir=demo/lists --output_dir=pretraining_value \
 	  --precision=$$(scripts/precision.sh)
 
+# The training step beside PyTorch's VisualBERT (an environment of its own, .venv-bench),
+# and the input pipeline: half an hour, alone on the machine.
+bench: $(READY)
+	$(BIN)/python -m benchmarks.train_step --output=train_step.json
+	$(BIN)/python -m benchmarks.input_pipeline --train_step=train_step.json
+
+# One training killed at twenty random moments must end as if it hadn't been.
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak --output_dir=soak
+
 # A checkpoint of the paper's size in the release's format; 0.9 GB of temporary files.
 test-port-full: $(READY)
 	$(BIN)/python -m pytest -s tests/port/full_size.py
@@ -73,5 +90,5 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) .venv-minilm demo demo-full demo-real recipe \
-	  pretraining_value
+	rm -rf $(VENV) .venv-minilm .venv-bench demo demo-full demo-real recipe \
+	  pretraining_value soak train_step.json
