@@ -4,11 +4,14 @@ What can't be read is a ValueError that says why; it ends up in the skip list.
 """
 
 import functools
+import threading
 
 import tensorflow as tf
 
 from data_prep.sources import fashion_gen
 from kaleido_tf.data import pictures
+
+_tracing = threading.Lock()
 
 
 def pictures_of(products):
@@ -73,15 +76,17 @@ def read_picture(path):
             data = file.read()
     except OSError as error:
         raise ValueError(f"can't be read: {error.strerror}") from error
-    picture, reason = _decode()(tf.constant(data))
+    with _tracing:  # threads that call it first would each trace it
+        decode = _decoder()
+    picture, reason = decode(tf.constant(data))
     if reason := reason.numpy().decode():
         raise ValueError(reason)
     return picture.numpy()
 
 
 @functools.cache
-def _decode():
-    """The decoder's graph, traced once for all threads."""
+def _decoder():
+    """The decoder's graph."""
     return tf.function(
         pictures.decode_or_reason,
         input_signature=[tf.TensorSpec([], tf.string)],
