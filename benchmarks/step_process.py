@@ -5,6 +5,7 @@ answer is a JSON line. So both sides stand ready with their models and step in t
 what else the machine does slows them alike.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -64,7 +65,8 @@ class Side:
         return self
 
     def __exit__(self, *_):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self._process.stdin.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:

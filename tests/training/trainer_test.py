@@ -190,7 +190,7 @@ def test_variables_without_a_gradient_are_named(caplog):
 
     with pytest.raises(ValueError, match="no gradient for .*spare/kernel"):
         step(make(), batch)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         model = make(unused=("spare/",), accumulate_steps=3)
         step(model, batch)
         step(model, batch)
