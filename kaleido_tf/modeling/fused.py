@@ -91,7 +91,7 @@ def draw_seed(dropout):
     draws = dropout._random_generator
     counter = draws.next_counter() if hasattr(draws, "next_counter") else None
     if counter is not None:
-        return _step_seed(*counter)
+        return step_seed(*counter)
     generator = getattr(draws, "_generator", None)
     if generator is None:
         pair = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
@@ -100,7 +100,7 @@ def draw_seed(dropout):
     return tf.concat([pair, [0]], axis=0)
 
 
-def _step_seed(key, part, place, call):
+def step_seed(key, part, place, call):
     """A seed from the numbers of seed and step, part, layer and call: int32 [3]."""
     bits = tf.bitcast(key[0], tf.uint32)  # step, seed
     for number in (place, call):

@@ -4,7 +4,7 @@ Keras draws dropout from counters inside the operations, which start anew in a p
 that resumes. Here a layer's draw is a function of the run's seed, the step, the layer's
 place in the model and the place of a row in the global batch: a run goes on from any
 step, and cut into replicas or micro-batches it drops what one device drops. The numbers
-are those of the Philox generator, the same with and without XLA.
+are hashes (`modeling/fused.py`), the same with and without XLA.
 """
 
 import collections
@@ -14,8 +14,7 @@ import threading
 import tensorflow as tf
 import tf_keras
 
-_PHILOX = 1
-_BLOCK = 4  # numbers that Philox makes of one value of its counter
+from kaleido_tf.modeling import fused
 
 
 class _Current(threading.local):
@@ -72,8 +71,10 @@ class StepDraws(tf.__internal__.tracking.AutoTrackable):
         if _current.key is None:
             return self._own.dropout(inputs, rate, noise_shape=noise_shape)
         shape = tf.shape(inputs) if noise_shape is None else noise_shape
+        # Numbered element by element: parts of any size meet without a gap.
+        bits = fused.random_bits(shape, fused.step_seed(*self.next_counter()))
         # As integers: TensorFlow makes other fractions of the same bits than XLA.
-        kept = self._bits(shape) >= tf.constant(int(rate * 2**32), tf.uint32)
+        kept = bits >= tf.constant(int(rate * 2**32), tf.uint32)
         scaled = inputs * tf.cast(1.0 / (1.0 - rate), inputs.dtype)
         return tf.where(kept, scaled, tf.zeros([], inputs.dtype))
 
@@ -89,21 +90,6 @@ class StepDraws(tf.__internal__.tracking.AutoTrackable):
         call = _current.calls[self._place]
         _current.calls[self._place] += 1
         return _current.key, _current.part, self._place, call
-
-    def _bits(self, shape):
-        """Random bits for the current part's rows: uint32 of `shape`."""
-        size = tf.reduce_prod(tf.cast(shape, tf.int64))
-        # A part's numbers stand behind those of the parts before it.
-        blocks = tf.cast((size + _BLOCK - 1) // _BLOCK, tf.uint64)
-        key, part, place, call = self.next_counter()
-        high = tf.constant(place + (call << 32), tf.uint64)
-        return tf.raw_ops.StatelessRandomUniformFullIntV2(
-            shape=shape,
-            key=key,
-            counter=tf.stack([part * blocks, high]),
-            alg=_PHILOX,
-            dtype=tf.uint32,
-        )
 
 
 def prepare(model):

@@ -8,8 +8,8 @@ from kaleido_tf.training import dropout
 
 @pytest.fixture(scope="module")
 def model():
-    """Two dropout layers, one after the other; outputs both results."""
-    inputs = tf_keras.Input([6, 2])
+    """Two dropout layers side by side, of 15 numbers a row; outputs both results."""
+    inputs = tf_keras.Input([5, 3])
     first = tf_keras.layers.Dropout(0.25)(inputs)
     second = tf_keras.layers.Dropout(0.25)(inputs)
     model = tf_keras.Model(inputs, [first, second])
@@ -19,12 +19,12 @@ def model():
 
 
 def draw(model, rows, seed=3, step=5, part=0, jit=False):
-    """What is kept of ones [rows, 6, 2] by both layers: two bool arrays."""
+    """What is kept of ones [rows, 5, 3] by both layers: two bool arrays."""
 
     @tf.function(jit_compile=jit)
     def run(step, part):
         with dropout.drawing(seed, step, part):
-            return model(tf.ones([rows, 6, 2]), training=True)
+            return model(tf.ones([rows, 5, 3]), training=True)
 
     step, part = (tf.constant(value, tf.int64) for value in (step, part))
     results = [result.numpy() for result in run(step, part)]
@@ -52,7 +52,7 @@ def test_every_seed_step_and_layer_draws_anew_and_xla_the_same(model):
 
 
 def test_elsewhere_keras_draws_and_nothing_is_dropped_without_training(model):
-    ones = tf.ones([300, 6, 2])
+    ones = tf.ones([300, 5, 3])
     results = [model(ones, training=True)[0].numpy() for _ in range(2)]
     assert not np.array_equal(*results)
     with dropout.drawing(0, tf.constant(0, tf.int64), tf.constant(0, tf.int64)):
