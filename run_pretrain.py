@@ -22,6 +22,7 @@ from kaleido_tf.training import (
     distribution,
     loop,
     run_folder,
+    stopping,
     training_flags,
 )
 from kaleido_tf.training.trainer import PretrainingModel
@@ -170,7 +171,17 @@ def pretrain(flags):
 
     Returns:
       The trained `PretrainingModel`.
+
+    Raises:
+      SystemExit: a signal has stopped the run, or a worker of several was lost; see
+        `training.stopping`.
     """
+    workers = distribution.num_workers(flags["strategy"])
+    with stopping.ending_with_lost_workers(workers):
+        return _pretrain(flags)
+
+
+def _pretrain(flags):
     strategy = loop.start_process(flags)
     info = DatasetInfo.load(flags["data_dir"])
     config = make_config(flags, info)

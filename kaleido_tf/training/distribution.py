@@ -1,12 +1,16 @@
 """Strategies and precision: where the replicas run and in which number format."""
 
+import contextlib
 import functools
+import signal
 
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.eager import context as eager_context
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+JOIN_SECONDS = 600  # for workers to find each other; TensorFlow's own patience: an hour
 
 
 def make_strategy(name):
@@ -23,8 +27,37 @@ def make_strategy(name):
         devices = tf.config.list_logical_devices(kind)
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with _limited_waiting():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"`name` should be one of {STRATEGIES}. Received: {name!r}")
+
+
+@contextlib.contextmanager
+def _limited_waiting():
+    """Where workers find each other: none waits much longer than `JOIN_SECONDS`.
+
+    Without the first worker, TensorFlow ends the wait of the others with an error. The
+    first one itself waits deep within TensorFlow, where Python isn't heard: SIGALRM's
+    own effect ends its process.
+    """
+    context = eager_context.context()
+    context.configure_coordination_service = functools.partial(
+        context.configure_coordination_service,
+        cluster_register_timeout_in_ms=1000 * JOIN_SECONDS,
+    )
+    signal.alarm(JOIN_SECONDS + 5)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def num_workers(name):
+    """Number of processes that train together by this strategy's name: int."""
+    if name != "multi_worker":
+        return 1
+    spec = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    return max(sum(map(spec.num_tasks, {"chief", "worker"} & set(spec.jobs))), 1)
 
 
 def worker_of(strategy):

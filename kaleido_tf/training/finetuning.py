@@ -24,6 +24,7 @@ from kaleido_tf.training import (
     distribution,
     loop,
     run_folder,
+    stopping,
     training_flags,
 )
 from kaleido_tf.training.task_context import (
@@ -126,7 +127,15 @@ def train(settings, make_job):
 
     Raises:
       FileNotFoundError, ValueError: what is missing or doesn't fit, and what to do.
+      SystemExit: a signal has stopped the run, or a worker of several was lost; see
+        `stopping`.
     """
+    workers = distribution.num_workers(settings["strategy"])
+    with stopping.ending_with_lost_workers(workers):
+        return _train(settings, make_job)
+
+
+def _train(settings, make_job):
     started = time.time()
     strategy = loop.start_process(settings)
     context = make_context(settings)

@@ -164,14 +164,10 @@ def fit(flags, run, datasets):
 
     Raises:
       NonFiniteLossError: the loss became NaN or infinite.
-      SystemExit: a signal has stopped the run, or a worker was lost; see `stopping`.
+      SystemExit: a signal has stopped the run, see `stopping`.
     """
     distribution.check_same_start(run.strategy, run.start_step, flags["run_dir"])
-    workers = distribution.worker_of(run.strategy)[1]
-    with (
-        stopping.ending_with_lost_workers(workers),
-        stopping.StopRequest().listening() as request,
-    ):
+    with stopping.StopRequest().listening() as request:
         _fit(flags, run, datasets, request)
 
 

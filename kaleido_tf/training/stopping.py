@@ -68,6 +68,12 @@ class StopRequest:
 def ending_with_lost_workers(workers):
     """Where several workers train within: what TensorFlow raises when one is lost.
 
+    It holds from the making of the strategy on, which waits for all of them: variables
+    are sent around, and a start is compared, long before the first step.
+
+    Args:
+      workers: their number.
+
     Raises:
       SystemExit: instead, with `LOST_WORKER_CODE`.
     """
