@@ -11,17 +11,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import run_finetune
 import run_pretrain
-from kaleido_tf.training import callbacks, checkpoints, distribution, loop, stopping
+from kaleido_tf.training import (
+    callbacks,
+    checkpoints,
+    distribution,
+    finetuning,
+    loop,
+    stopping,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def start(folder, runs, devices=1, tf_config=None):
+def start(folder, flags, devices=1, tf_config=None):
     """Starts strategy_process.py: (process, path of its output)."""
-    name = f"{runs[0]['strategy']}{tf_config['task']['index'] if tf_config else ''}"
+    name = os.path.basename(flags["run_dir"])
+    name += str(tf_config["task"]["index"]) if tf_config else ""
     settings = folder / f"{name}.json"
-    settings.write_text(json.dumps({"devices": devices, "runs": runs}))
+    settings.write_text(json.dumps({"devices": devices, "flags": flags}))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)
@@ -49,58 +58,105 @@ def free_ports(count):
     return ports
 
 
+def finetuning_flags(flags, task):
+    """Three steps of a task on two pairs, with every dropout there is."""
+    return run_finetune.flag_page().defaults() | {
+        **{
+            name: flags[name] for name in ("data_dir", "model", "config", "text_length")
+        },
+        "task": task,
+        "mode": "train",
+        "num_steps": 3,
+        "batch_size": 2,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "dropout": 0.3,
+        "dev_fraction": 0.65,  # p1 and p3: four images, two for each replica
+        "steps_per_round": 1,
+        "patience": 0,
+    }
+
+
 @pytest.fixture(scope="module")
 def runs(make_data_set, make_flags, tmp_path_factory):
-    """The same run by one device, two devices and two workers: dict name -> folder."""
+    """The same runs by one device, two devices and two workers: dict -> folder.
+
+    Keys are (strategy, "pretraining" or "captioning"); two workers pre-train only.
+    """
     folder = tmp_path_factory.mktemp("strategies")
     flags = make_flags(make_data_set(folder / "data").directory, folder)
-    # A part's numbers of each dropout must be a multiple of Philox's four.
+    # A row's numbers of a dropout are odd, or few: nothing meets by chance.
     config = json.loads((folder / "sizes.json").read_text())
-    (folder / "sizes.json").write_text(json.dumps({**config, "num_heads": 4}))
+    config |= {"hidden_size": 6, "num_heads": 3}
+    (folder / "sizes.json").write_text(json.dumps(config))
     # Whole batches of held-out pairs: one row can't be shared by two.
     flags |= {"num_steps": 4, "steps_per_round": 2, "validation_examples": 4}
-    paths = {n: str(folder / n) for n in ("one_device", "mirrored", "multi_worker")}
-    settings = {n: {**flags, "strategy": n, "run_dir": p} for n, p in paths.items()}
+    every = {"pretraining": flags, "captioning": finetuning_flags(flags, "captioning")}
+    settings = {
+        (s, name): {
+            **every[name],
+            "strategy": s,
+            "run_dir": str(folder / f"{s}-{name}"),
+        }
+        for s in ("one_device", "mirrored", "multi_worker")
+        for name in every
+        if s != "multi_worker" or name == "pretraining"
+    }
     workers = [f"localhost:{port}" for port in free_ports(2)]
-    processes = [start(folder, [settings["mirrored"]], devices=2)]
+    mirrored = [settings["mirrored", name] for name in every]
+    processes = [start(folder, flags, devices=2) for flags in mirrored]
     for index in range(2):
         cluster = {
             "cluster": {"worker": workers},
             "task": {"type": "worker", "index": index},
         }
-        processes.append(start(folder, [settings["multi_worker"]], tf_config=cluster))
-    run_pretrain.pretrain(settings["one_device"])
+        run = settings["multi_worker", "pretraining"]
+        processes.append(start(folder, run, tf_config=cluster))
+    run_pretrain.pretrain(settings["one_device", "pretraining"])
+    run_finetune.main(settings["one_device", "captioning"])
     for process, log in processes:
         assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
         assert "replicas 2" in log.read_text()
-    return paths
+    return {key: value["run_dir"] for key, value in settings.items()}
 
 
-@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
-def test_losses_and_weights_are_those_of_one_device(runs, weights_of, strategy):
-    rows, expected = (callbacks.read_metrics(runs[n]) for n in (strategy, "one_device"))
+def check_rows(run_dir, expected_dir):
+    """Asserts that two runs wrote the same figures."""
+    rows, expected = (callbacks.read_metrics(d) for d in (run_dir, expected_dir))
     assert [(row["step"], row["split"]) for row in rows] == [
         (row["step"], row["split"]) for row in expected
     ]
     for row, other in zip(rows, expected, strict=True):
         for name in set(other) - {"step", "split", "samples_per_second"}:
             assert row[name] == pytest.approx(other[name], rel=2e-5), (row, name)
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
+def test_losses_and_weights_are_those_of_one_device(runs, weights_of, strategy):
+    run_dir, other = runs[strategy, "pretraining"], runs["one_device", "pretraining"]
+    check_rows(run_dir, other)
     # Adam divides by a gradient's size: where that is nearly 0 the order of a sum
     # matters. The learning rate is 1e-3, an update of that order.
-    found, whole = weights_of(runs[strategy]), weights_of(runs["one_device"])
+    found, whole = weights_of(run_dir), weights_of(other)
     np.testing.assert_allclose(found, whole, atol=2e-4)
     assert np.abs(found - whole).mean() < 1e-6
 
 
+def test_captioning_on_two_devices_is_that_of_one(runs):
+    """The second and third step's losses hang on the updates before them."""
+    check_rows(runs["mirrored", "captioning"], runs["one_device", "captioning"])
+
+
 def test_only_the_chief_writes(runs):
-    found = checkpoints.whole_checkpoints(f"{runs['multi_worker']}/checkpoints")
+    run_dir = runs["multi_worker", "pretraining"]
+    found = checkpoints.whole_checkpoints(f"{run_dir}/checkpoints")
     assert [step for step, _ in found] == [2, 4]
     names = {name.split(".")[0] for name in os.listdir(os.path.dirname(found[0][1]))}
     assert names == {"ckpt-2", "ckpt-4"}
-    rows = callbacks.read_metrics(runs["multi_worker"])
+    rows = callbacks.read_metrics(run_dir)
     assert len(rows) == len({(row["step"], row["split"]) for row in rows})
-    assert sorted(os.listdir(runs["multi_worker"])) == sorted(
-        os.listdir(runs["one_device"])
+    assert sorted(os.listdir(run_dir)) == sorted(
+        os.listdir(runs["one_device", "pretraining"])
     )
 
 
@@ -157,3 +213,34 @@ def test_a_lost_worker_has_an_exit_code_of_its_own(capsys):
     for workers, error in ((1, lost), (2, other)):
         with pytest.raises(type(error)), stopping.ending_with_lost_workers(workers):
             raise error
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A TF_CONFIG of three workers."""
+    workers = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": workers, "task": task}))
+
+
+def test_the_number_of_workers_is_known_before_they_meet(cluster, monkeypatch):
+    assert distribution.num_workers("multi_worker") == 3
+    assert distribution.num_workers("mirrored") == 1
+    monkeypatch.delenv("TF_CONFIG")
+    assert distribution.num_workers("multi_worker") == 1
+
+
+def test_a_worker_lost_in_the_start_ends_both_commands_alike(cluster, monkeypatch):
+    flags = {"strategy": "multi_worker"}
+    commands = (run_pretrain.pretrain, lambda flags: finetuning.train(flags, None))
+    lost = tf.errors.UnavailableError(None, None, "connection refused")
+    for error, code in ((lost, 75), (ValueError("sizes"), None)):
+
+        def start(flags, error=error):
+            raise error
+
+        monkeypatch.setattr(loop, "start_process", start)
+        for command in commands:
+            with pytest.raises(SystemExit if code else ValueError) as ended:
+                command(flags)
+            assert getattr(ended.value, "code", None) == code
