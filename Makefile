@@ -15,7 +15,7 @@ demo-real: OUT = demo-real
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo demo-full demo-real finetune-demo search-demo recipe \
-  pretraining-value bench soak test test-port-full port-minilm lint clean
+  pretraining-value bench soak test test-long test-port-full port-minilm lint clean
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,10 @@ demo-real: $(READY)
 WORKERS ?= 2
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
+
+# Whole runs in processes of their own, some ten minutes.
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long tests
 
 # What each part of the small models' recipe does (docs/recipe.md), on `make demo`'s data:
 # five trainings, half an hour on two cores.

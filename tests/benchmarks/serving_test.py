@@ -54,6 +54,7 @@ def test_table():
     assert lines[5] == "processors 2"
 
 
+@pytest.mark.long
 def test_a_random_export_is_measured(tmp_path):
     settings = serving.flag_page().defaults() | {
         "size": "tiny",

@@ -110,6 +110,7 @@ def test_wrong_workloads_are_named():
         train_step.read_settings(page)
 
 
+@pytest.mark.long
 def test_our_side_steps_and_scores(tmp_path, monkeypatch, capsys):
     """A layer of base width, in its own process."""
     monkeypatch.setattr(step_data, "FEATURES", 16)

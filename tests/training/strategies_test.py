@@ -78,11 +78,8 @@ def finetuning_flags(flags, task):
 
 
 @pytest.fixture(scope="module")
-def runs(make_data_set, make_flags, tmp_path_factory):
-    """The same runs by one device, two devices and two workers: dict -> folder.
-
-    Keys are (strategy, "pretraining" or "captioning"); two workers pre-train only.
-    """
+def settings(make_data_set, make_flags, tmp_path_factory):
+    """(folder, dict task -> dict strategy -> flags of one and the same run)."""
     folder = tmp_path_factory.mktemp("strategies")
     flags = make_flags(make_data_set(folder / "data").directory, folder)
     # A row's numbers of a dropout are odd, or few: nothing meets by chance.
@@ -92,32 +89,39 @@ def runs(make_data_set, make_flags, tmp_path_factory):
     # Whole batches of held-out pairs: one row can't be shared by two.
     flags |= {"num_steps": 4, "steps_per_round": 2, "validation_examples": 4}
     every = {"pretraining": flags, "captioning": finetuning_flags(flags, "captioning")}
-    settings = {
-        (s, name): {
-            **every[name],
-            "strategy": s,
-            "run_dir": str(folder / f"{s}-{name}"),
+    return folder, {
+        task: {
+            strategy: {
+                **values,
+                "strategy": strategy,
+                "run_dir": str(folder / f"{strategy}-{task}"),
+            }
+            for strategy in ("one_device", "mirrored", "multi_worker")
         }
-        for s in ("one_device", "mirrored", "multi_worker")
-        for name in every
-        if s != "multi_worker" or name == "pretraining"
+        for task, values in every.items()
     }
-    workers = [f"localhost:{port}" for port in free_ports(2)]
-    mirrored = [settings["mirrored", name] for name in every]
-    processes = [start(folder, flags, devices=2) for flags in mirrored]
-    for index in range(2):
-        cluster = {
-            "cluster": {"worker": workers},
-            "task": {"type": "worker", "index": index},
-        }
-        run = settings["multi_worker", "pretraining"]
-        processes.append(start(folder, run, tf_config=cluster))
-    run_pretrain.pretrain(settings["one_device", "pretraining"])
-    run_finetune.main(settings["one_device", "captioning"])
+
+
+def check_ends(processes):
+    """Waits for processes of `start`, which must end well on two replicas."""
     for process, log in processes:
         assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
         assert "replicas 2" in log.read_text()
-    return {key: value["run_dir"] for key, value in settings.items()}
+
+
+@pytest.fixture(scope="module")
+def runs(settings):
+    """Pre-training by one device, two devices and two workers: dict -> folder."""
+    folder, flags = settings[0], settings[1]["pretraining"]
+    processes = [start(folder, flags["mirrored"], devices=2)]
+    workers = [f"localhost:{port}" for port in free_ports(2)]
+    for index in range(2):
+        task = {"type": "worker", "index": index}
+        cluster = {"cluster": {"worker": workers}, "task": task}
+        processes.append(start(folder, flags["multi_worker"], tf_config=cluster))
+    run_pretrain.pretrain(flags["one_device"])
+    check_ends(processes)
+    return {strategy: value["run_dir"] for strategy, value in flags.items()}
 
 
 def check_rows(run_dir, expected_dir):
@@ -133,7 +137,7 @@ def check_rows(run_dir, expected_dir):
 
 @pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
 def test_losses_and_weights_are_those_of_one_device(runs, weights_of, strategy):
-    run_dir, other = runs[strategy, "pretraining"], runs["one_device", "pretraining"]
+    run_dir, other = runs[strategy], runs["one_device"]
     check_rows(run_dir, other)
     # Adam divides by a gradient's size: where that is nearly 0 the order of a sum
     # matters. The learning rate is 1e-3, an update of that order.
@@ -142,22 +146,25 @@ def test_losses_and_weights_are_those_of_one_device(runs, weights_of, strategy):
     assert np.abs(found - whole).mean() < 1e-6
 
 
-def test_captioning_on_two_devices_is_that_of_one(runs):
+@pytest.mark.long
+def test_captioning_on_two_devices_is_that_of_one(settings):
     """The second and third step's losses hang on the updates before them."""
-    check_rows(runs["mirrored", "captioning"], runs["one_device", "captioning"])
+    folder, flags = settings[0], settings[1]["captioning"]
+    processes = [start(folder, flags["mirrored"], devices=2)]
+    run_finetune.main(flags["one_device"])
+    check_ends(processes)
+    check_rows(flags["mirrored"]["run_dir"], flags["one_device"]["run_dir"])
 
 
 def test_only_the_chief_writes(runs):
-    run_dir = runs["multi_worker", "pretraining"]
+    run_dir = runs["multi_worker"]
     found = checkpoints.whole_checkpoints(f"{run_dir}/checkpoints")
     assert [step for step, _ in found] == [2, 4]
     names = {name.split(".")[0] for name in os.listdir(os.path.dirname(found[0][1]))}
     assert names == {"ckpt-2", "ckpt-4"}
     rows = callbacks.read_metrics(run_dir)
     assert len(rows) == len({(row["step"], row["split"]) for row in rows})
-    assert sorted(os.listdir(run_dir)) == sorted(
-        os.listdir(runs["one_device", "pretraining"])
-    )
+    assert sorted(os.listdir(run_dir)) == sorted(os.listdir(runs["one_device"]))
 
 
 def test_rows_are_dealt_out_in_the_batchs_order():
