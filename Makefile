@@ -55,7 +55,7 @@ test: $(READY)
 
 # Whole runs in processes of their own, some ten minutes.
 test-long: $(READY)
-	$(BIN)/python -m pytest -m long tests
+	KALEIDO_COMPILE_CHAINS=1 $(BIN)/python -m pytest -m long tests
 
 # What each part of the small models' recipe does (docs/recipe.md), on `make demo`'s data:
 # five trainings, half an hour on two cores.

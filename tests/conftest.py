@@ -1,6 +1,7 @@
 """What several test folders share: a vocabulary, a catalogue, a prepared data set."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -9,6 +10,10 @@ import tensorflow as tf
 
 from kaleido_tf.data import dataset_info, records, tokenization
 from kaleido_tf.data.dataset_info import DatasetInfo, file_sha256
+
+# Trainings of a few steps: compiling the chains between products (modeling/fused.py)
+# would take most of their time. block_test.py and `make test-long` compile them.
+os.environ.setdefault("KALEIDO_COMPILE_CHAINS", "0")
 
 _PIECES = (
     "navy cotton shirt dress long sleeve collar red un ##button ##ed ##s cafe - ! . "

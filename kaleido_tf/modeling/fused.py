@@ -5,9 +5,10 @@ other half, most of it in reading and writing memory. Here each chain is one fun
 tensors that XLA compiles to one loop. Its gradient keeps the chain's inputs alone and
 computes the rest again, which is cheaper than storing it.
 
-The chains are compiled on a CPU, in training and within `compiling`. Elsewhere they run
-as they are written: with a GPU, and in inference, so that what serves a model needs no
-compiler.
+The chains are compiled on a CPU, in training and within `compiling`, unless the
+environment has KALEIDO_COMPILE_CHAINS=0: a run of a few steps spends more time on
+compiling than it saves. Elsewhere they run as they are written: with a GPU, and in
+inference, so that what serves a model needs no compiler.
 
 Dropout is drawn from a counter: the number of an element and a seed are hashed, so no
 mask is stored and the backward pass draws the same one. The seed comes from the layer's
@@ -19,6 +20,7 @@ Letters: B texts, S positions, N heads, D numbers a head, H = N * D, R rows.
 import contextlib
 import contextvars
 import functools
+import os
 
 import tensorflow as tf
 
@@ -27,7 +29,9 @@ _MASKED = -1e9  # added to the scores of places that nobody sees, as tf_keras do
 
 @functools.lru_cache(maxsize=1)
 def _on_cpu():
-    return not tf.config.list_logical_devices("GPU")
+    """Whether chains may be compiled here."""
+    wanted = os.environ.get("KALEIDO_COMPILE_CHAINS", "1") != "0"
+    return wanted and not tf.config.list_logical_devices("GPU")
 
 
 _everywhere = contextvars.ContextVar("compiling", default=False)
