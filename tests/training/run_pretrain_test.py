@@ -109,7 +109,9 @@ def test_killed_in_the_middle_it_ends_at_the_same_place(plain, tmp_path, weights
     )
 
 
-@pytest.mark.parametrize(("step", "signum"), [(6, 15), (8, 2)])
+@pytest.mark.parametrize(
+    ("step", "signum"), [(6, 15), pytest.param(8, 2, marks=pytest.mark.long)]
+)
 def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
     plain, tmp_path, monkeypatch, step, signum, weights_of
 ):
@@ -192,7 +194,7 @@ def without_dropout(plain, tmp_path_factory):
     "change",
     [
         {"precision": "mixed_bfloat16", "xla": True},
-        {"precision": "mixed_float16"},
+        pytest.param({"precision": "mixed_float16"}, marks=pytest.mark.long),
         {"strategy": "mirrored", "xla": True},
     ],
 )
