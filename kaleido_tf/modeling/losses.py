@@ -8,6 +8,9 @@ patch from) and isn't counted.
 
 import tensorflow as tf
 
+# Labels of pre-training's pairs, whose sides may be of different products.
+PAIR_GROUPS = ("text_groups", "image_groups")
+
 
 def pretraining_losses(labels, outputs, config):
     """Every loss by name.
@@ -40,14 +43,30 @@ def pretraining_losses(labels, outputs, config):
                 labels[f"{name}_labels"], outputs[f"{name}_logits"], weights
             )
     if config.contrastive_size and "text_groups" in labels:
-        losses["contrastive"] = config.contrastive_weight * contrastive_loss(
-            outputs["text_vectors"],
-            outputs["image_vectors"],
-            labels["text_groups"],
-            labels["image_groups"],
-            config.contrastive_temperature,
+        losses["contrastive"] = alignment_loss(
+            labels, outputs, config, config.contrastive_weight, *PAIR_GROUPS
         )
     return losses
+
+
+def alignment_loss(labels, outputs, config, weight, text_groups, image_groups):
+    """The eighth loss on a batch's vectors, times its weight: float32 scalar.
+
+    Args:
+      labels: dict with the groups of texts and images, int [B, n].
+      outputs: dict with `text_vectors` and `image_vectors` [B, D].
+      config: `KaleidoConfig`.
+      weight: factor.
+      text_groups, image_groups: names of these labels; the same name twice where both
+        sides of every row belong together.
+    """
+    return weight * contrastive_loss(
+        outputs["text_vectors"],
+        outputs["image_vectors"],
+        labels[text_groups],
+        labels[image_groups],
+        config.contrastive_temperature,
+    )
 
 
 def weights_of_pairs(labels, name, config):

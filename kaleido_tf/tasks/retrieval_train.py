@@ -8,7 +8,6 @@ and a model can gain in one and lose in the other.
 
 import tensorflow as tf
 
-from kaleido_tf.modeling import losses
 from kaleido_tf.tasks import matching_groups
 from kaleido_tf.tasks.matching_groups import ENCODER_INPUTS, ID_INPUTS, GroupMatcher
 from kaleido_tf.training import finetuning, shares
@@ -32,7 +31,9 @@ def make_job(context):
     if weight is None:
         weight = config.contrastive_weight
     aligns = bool(config.contrastive_size and weight)
-    alignment = _alignment(config, weight) if aligns else None
+    alignment = None
+    if aligns:
+        alignment = shares.contrastive_alignment(config, weight, "groups", "groups")
 
     def loss(labels, outputs):
         result = {
@@ -59,24 +60,6 @@ def make_job(context):
         },
         needs=("text",),
         alignment=alignment,
-    )
-
-
-def _alignment(config, weight):
-    """The loss on the vectors, over all rows of a global batch: `shares.Alignment`."""
-
-    def loss(labels, outputs):
-        groups = labels["groups"]
-        return weight * losses.contrastive_loss(
-            outputs["text_vectors"],
-            outputs["image_vectors"],
-            groups,
-            groups,
-            config.contrastive_temperature,
-        )
-
-    return shares.Alignment(
-        "contrastive", ("text_vectors", "image_vectors"), ("groups",), loss
     )
 
 

@@ -56,24 +56,29 @@ def pretraining_counts(labels, config):
     return counts
 
 
+def contrastive_alignment(config, weight, text_groups, image_groups):
+    """`Alignment` of the loss on a batch's vectors.
+
+    Args:
+      config, weight, text_groups, image_groups: see `losses.alignment_loss`.
+    """
+    groups = (text_groups, image_groups)
+    return Alignment(
+        "contrastive",
+        ("text_vectors", "image_vectors"),
+        tuple(dict.fromkeys(groups)),
+        lambda labels, outputs: losses_lib.alignment_loss(
+            labels, outputs, config, weight, *groups
+        ),
+    )
+
+
 def pretraining_alignment(config):
     """`Alignment` of the eighth loss, or None where the config hasn't it."""
     if not config.contrastive_size:
         return None
-    return Alignment(
-        "contrastive",
-        ("text_vectors", "image_vectors"),
-        ("text_groups", "image_groups"),
-        lambda labels, outputs: (
-            config.contrastive_weight
-            * losses_lib.contrastive_loss(
-                outputs["text_vectors"],
-                outputs["image_vectors"],
-                labels["text_groups"],
-                labels["image_groups"],
-                config.contrastive_temperature,
-            )
-        ),
+    return contrastive_alignment(
+        config, config.contrastive_weight, *losses_lib.PAIR_GROUPS
     )
 
 
