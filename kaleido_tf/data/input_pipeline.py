@@ -13,7 +13,7 @@ from kaleido_tf.data import frozen, kaleido_tasks, masking, records
 
 MASKINGS = ("aligned", "random")
 TEXT_INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
-_TRIM = 8  # a batch's texts are cut to a multiple of it: at most T / 8 shapes
+TRIM = 8  # a batch's texts are cut to a multiple of it: at most T / 8 shapes
 _SHUFFLE_RECORDS = 4096  # serialized records held for shuffling
 
 
@@ -108,15 +108,16 @@ def trim_texts(inputs):
     counted from the sequence's end, so the results are the same.
 
     Args:
-      inputs: dict with `TEXT_INPUTS` int32 [B, T].
+      inputs: dict with `TEXT_INPUTS` int32 [B, T]; B may be 0.
 
     Returns:
       The dict with these as [B, t], t at most T.
     """
     mask = inputs["input_mask"]
     places = tf.range(1, tf.shape(mask)[1] + 1)
-    longest = tf.reduce_max(tf.where(mask > 0, places, 1))
-    length = -(-longest // _TRIM) * _TRIM
+    used = tf.reduce_any(mask > 0, axis=0)  # [T]
+    longest = tf.reduce_max(tf.where(used, places, 1))
+    length = -(-longest // TRIM) * TRIM
     return {**inputs, **{name: inputs[name][:, :length] for name in TEXT_INPUTS}}
 
 

@@ -6,6 +6,8 @@ batch which row, as in "image_bytes[2]: the JPEG is truncated or damaged".
 
 import tensorflow as tf
 
+from kaleido_tf.data import input_pipeline
+
 MAX_TEXT_BYTES = 65_536
 
 
@@ -85,9 +87,7 @@ def require_same(num_images, num_texts, image_name):
 
 
 def read_texts(tokenizer, text, text_length):
-    """Texts -> the encoder's inputs, as training has them, cut to the longest text.
-
-    What is cut off is padding, which nothing sees; lengths are multiples of 8.
+    """Texts -> the encoder's inputs, as training has them: see `trim_texts`.
 
     Args:
       tokenizer: `Tokenizer`.
@@ -103,12 +103,7 @@ def read_texts(tokenizer, text, text_length):
     )
     with require_rows("text", tf.where(size > MAX_TEXT_BYTES, long, "")):
         text = tf.identity(text)
-    inputs = tokenizer.encode(text, text_length)
-    longest = tf.reduce_max(
-        tf.concat([tf.reduce_sum(inputs["input_mask"], axis=1), [1]], axis=0)
-    )
-    length = tf.minimum(-(-longest // 8) * 8, text_length)
-    return {name: value[:, :length] for name, value in inputs.items()}
+    return input_pipeline.trim_texts(tokenizer.encode(text, text_length))
 
 
 def in_chunks(function, rows, size, outputs):

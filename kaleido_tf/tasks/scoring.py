@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kaleido_tf.data.input_pipeline import TRIM
 from kaleido_tf.modeling import fused
 from kaleido_tf.tasks.matcher_parts import EmbeddedSplit, MatcherParts
 
 SCORES = ("match", "cosine", "both")
 _COMPILE_FROM = 4096  # pairs
-TRIM = 8  # lengths of texts are rounded up to a multiple: few shapes, little padding
 
 
 def probabilities(margins):
