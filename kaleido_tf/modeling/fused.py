@@ -96,11 +96,7 @@ def draw_seed(dropout):
     counter = draws.next_counter() if hasattr(draws, "next_counter") else None
     if counter is not None:
         return step_seed(*counter)
-    generator = getattr(draws, "_generator", None)
-    if generator is None:
-        pair = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
-    else:
-        pair = generator.uniform_full_int([2], dtype=tf.int32)
+    pair = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
     return tf.concat([pair, [0]], axis=0)
 
 
@@ -154,9 +150,21 @@ def _dropped(x, seed, rate, rows=None):
     """`x` with a share `rate` of its elements 0, the others scaled up."""
     if not rate:
         return x
-    bits = random_bits(tf.shape(x), seed, rows)
-    kept = bits >= tf.constant(round(rate * 2**32), tf.uint32)
-    return tf.where(kept, x * (1 / (1 - rate)), tf.zeros_like(x))
+    return scaled_where(kept(tf.shape(x), seed, rate, rows), x, rate)
+
+
+def kept(shape, seed, rate, rows=None):
+    """Which elements dropout leaves: bool of `shape`; see `random_bits`.
+
+    Compared as integers: TensorFlow makes other fractions of the same bits than XLA.
+    """
+    bits = random_bits(shape, seed, rows)
+    return bits >= tf.constant(round(rate * 2**32), tf.uint32)
+
+
+def scaled_where(kept, x, rate):
+    """`x` where it is kept, scaled up for what isn't; 0 elsewhere."""
+    return tf.where(kept, x * (1 / (1 - rate)), tf.zeros([], x.dtype))
 
 
 def _normalized(x, gamma, beta, epsilon):

@@ -71,12 +71,8 @@ class StepDraws(tf.__internal__.tracking.AutoTrackable):
         if _current.key is None:
             return self._own.dropout(inputs, rate, noise_shape=noise_shape)
         shape = tf.shape(inputs) if noise_shape is None else noise_shape
-        # Numbered element by element: parts of any size meet without a gap.
-        bits = fused.random_bits(shape, fused.step_seed(*self.next_counter()))
-        # As integers: TensorFlow makes other fractions of the same bits than XLA.
-        kept = bits >= tf.constant(int(rate * 2**32), tf.uint32)
-        scaled = inputs * tf.cast(1.0 / (1.0 - rate), inputs.dtype)
-        return tf.where(kept, scaled, tf.zeros([], inputs.dtype))
+        kept = fused.kept(shape, fused.step_seed(*self.next_counter()), rate)
+        return fused.scaled_where(kept, inputs, rate)
 
     def next_counter(self):
         """What a draw elsewhere (`modeling/fused.py`) depends on, or None.
