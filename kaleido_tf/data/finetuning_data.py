@@ -157,14 +157,12 @@ class FinetuningData:
                 f"Received: {self.batch_size}"
             )
         batch_size, steps = self.batch_size // workers, self.steps_per_epoch()
-        paths = self.info.shard_paths("train")
+        records_of = self.epoch_reader()
 
         def part(epoch):
-            share = input_pipeline.shuffled_records(
-                paths, self.seed, epoch, self.num_train_examples, self._keep(dev=False)
-            )
             # Whole batches only: what is left over is another record every epoch.
-            return share.shard(workers, worker).take(steps * batch_size)
+            share = records_of(epoch).shard(workers, worker)
+            return share.take(steps * batch_size)
 
         epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
         serialized = epochs.flat_map(part)
@@ -177,6 +175,16 @@ class FinetuningData:
 
         return input_pipeline.map_with_seeds(
             batches, make, self.seed, start_step, worker
+        )
+
+    def epoch_reader(self):
+        """Function of an epoch -> its records, as `PretrainingData.epoch_reader`.
+
+        Those of the dev part are left out.
+        """
+        paths, count = self.info.shard_paths("train"), self.num_train_examples
+        return lambda epoch: input_pipeline.shuffled_records(
+            paths, self.seed, epoch, count, self._keep(dev=False)
         )
 
     def dev_dataset(self, make_batch):

@@ -226,12 +226,12 @@ class PretrainingData:
             )
         batch_size = self.batch_size // workers
         steps = self.steps_per_epoch()
-        paths = self.info.shard_paths("train")
+        records_of = self.epoch_reader()
         epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
 
         def part(epoch):
             # Whole batches only: what is left over is another record every epoch.
-            share = self._epoch(paths, epoch).shard(workers, worker)
+            share = records_of(epoch).shard(workers, worker)
             return share.take(steps * batch_size)
 
         serialized = epochs.flat_map(part)
@@ -255,9 +255,13 @@ class PretrainingData:
         fixed = dataclasses.replace(self, seed=20210310, hard_rate=0.0)
         return fixed._finish(batches, 0, 0, None)
 
-    def _epoch(self, paths, epoch):
-        count = self.info.num_examples("train")
-        return shuffled_records(paths, self.seed, epoch, count)
+    def epoch_reader(self):
+        """Function of an epoch (int64 scalar) -> its training records in their order.
+
+        They are serialized. The shards are checked at once, and not in each epoch.
+        """
+        paths, count = self.info.shard_paths("train"), self.info.num_examples("train")
+        return lambda epoch: shuffled_records(paths, self.seed, epoch, count)
 
     def _finish(self, batches, start_step, worker, batch_size):
         def make(serialized, seed):

@@ -5,8 +5,6 @@ Batch n depends on the seed and on n alone, so its records can be read again.
 
 import tensorflow as tf
 
-from kaleido_tf.data import input_pipeline
-
 _KEYS = ("product_id", "image_id")
 
 
@@ -20,14 +18,9 @@ def batch_ids(data, step):
     Returns:
       List of "PRODUCT/IMAGE" in the order of the batch's rows.
     """
-    paths = data.info.shard_paths("train")
-    steps = data.steps_per_epoch()
-    keep, count = None, data.info.num_examples("train")
-    if hasattr(data, "train_items"):  # fine-tuning leaves some records out
-        keep, count = data._keep(dev=False), data.num_train_examples
-    epoch = tf.constant(step // steps, tf.int64)
-    records = input_pipeline.shuffled_records(paths, data.seed, epoch, count, keep)
-    first = step % steps * data.batch_size
+    epoch, place = divmod(step, data.steps_per_epoch())
+    records = data.epoch_reader()(tf.constant(epoch, tf.int64))
+    first = place * data.batch_size
     serialized = list(records.skip(first).take(data.batch_size))
     spec = {key: tf.io.FixedLenFeature([], tf.string, "") for key in _KEYS}
     rows = tf.io.parse_example(serialized, spec)
