@@ -201,13 +201,8 @@ def _pretrain(flags):
         flags["keep_checkpoints"],
         writes=chief,
     )
-    start_step, state = keeper.restore_state()
-    keeper.remove_half_written(after=start_step)
-    if chief:
-        callbacks.drop_rows_after(flags["run_dir"], start_step or -1)
-    if start_step:
-        logging.info("going on from step %d of %s", start_step, flags["run_dir"])
-    elif flags["init_checkpoint"]:
+    start_step, state = loop.resume(flags["run_dir"], keeper)
+    if flags["init_checkpoint"] and not start_step:
         report = initial.load_any(
             model.pretrainer, flags["init_checkpoint"], info.vocab_file
         )

@@ -340,10 +340,6 @@ class CheckpointKeeper:
             if step > after and step not in whole:
                 self._remove_begun(os.path.join(self.folder, f"ckpt-{step}"))
 
-    def restore_latest(self):
-        """Restores the last whole checkpoint; returns its step, 0 if there is none."""
-        return self.restore_state()[0]
-
     def restore_state(self):
         """Restores the last whole checkpoint.
 

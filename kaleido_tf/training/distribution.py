@@ -56,8 +56,13 @@ def num_workers(name):
     """Number of processes that train together by this strategy's name: int."""
     if name != "multi_worker":
         return 1
-    spec = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
-    return max(sum(map(spec.num_tasks, {"chief", "worker"} & set(spec.jobs))), 1)
+    return _count_workers(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+
+
+def _count_workers(resolver):
+    """Number of the processes that train in a cluster: int, at least 1."""
+    spec = resolver.cluster_spec().as_dict()
+    return max(sum(len(spec.get(kind, ())) for kind in ("chief", "worker")), 1)
 
 
 def worker_of(strategy):
@@ -65,12 +70,10 @@ def worker_of(strategy):
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not resolver.cluster_spec().as_dict():
         return 0, 1
-    spec = resolver.cluster_spec().as_dict()
-    count = sum(len(spec.get(kind, ())) for kind in ("chief", "worker"))
     index = resolver.task_id
-    if resolver.task_type == "worker" and "chief" in spec:
+    if resolver.task_type == "worker" and "chief" in resolver.cluster_spec().jobs:
         index += 1
-    return index, max(count, 1)
+    return index, _count_workers(resolver)
 
 
 def is_chief(strategy):

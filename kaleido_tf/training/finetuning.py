@@ -170,8 +170,9 @@ def _train(settings, make_job):
     path = os.path.join(settings["run_dir"], RESULT_NAME)
     last_step = start_step
     if start_step < num_steps and not chooser.exhausted or state is not None:
-        run = (model, strategy, keeper, start_step, state)
-        last_step = _fit(settings, job, data, chooser, run)
+        round_end = _round_end(settings, keeper, chooser, chief)
+        run = loop.Run(model, strategy, keeper, round_end, start_step, state, data)
+        last_step = _fit(settings, job, run)
     elif os.path.exists(path):
         logging.info("nothing is left to do")
         return run_folder.read_json(path)
@@ -221,17 +222,13 @@ def _restore(settings, job, info, keeper, chooser):
     Returns:
       (step, state of the round that it is in the middle of or None).
     """
-    run_dir = settings["run_dir"]
-    start_step, state = keeper.restore_state()
-    keeper.remove_half_written(after=start_step)
-    if keeper.writes:
-        callbacks.drop_rows_after(run_dir, start_step or -1)
-    rows = callbacks.read_metrics(run_dir) if start_step else []
+    start_step, state = loop.resume(settings["run_dir"], keeper)
+    rows = callbacks.read_metrics(settings["run_dir"]) if start_step else []
     chooser.replay(row for row in rows if row["split"] == HELD_OUT)
     path = initial_checkpoint(settings)
     if start_step:
-        logging.info("going on from step %d of %s", start_step, run_dir)
-    elif path:
+        return start_step, state
+    if path:
         report = initial.load_any(
             job.model,
             path,
@@ -268,29 +265,31 @@ def _log_start(job, data, num_steps):
     )
 
 
-def _fit(settings, job, data, chooser, run):
-    """Trains; returns the last step whose round was closed."""
-    model, strategy, keeper, start_step, state = run
-    round_end = callbacks.RoundEnd(
+def _round_end(settings, keeper, chooser, chief):
+    return callbacks.RoundEnd(
         settings["run_dir"],
         keeper,
         settings["steps_per_round"],
         settings["batch_size"],
-        writes_logs=distribution.is_chief(strategy),
+        writes_logs=chief,
         held_out=HELD_OUT,
         chooser=chooser,
     )
+
+
+def _fit(settings, job, run):
+    """Trains; returns the last step whose round was closed."""
+    data = run.data
 
     def training(step, worker, workers):
         return data.training_dataset(job.make_batch, step, worker, workers)
 
     held_out = data.dev_dataset(job.make_batch)
     count = data.num_dev_examples
-    datasets = loop.feed(settings, strategy, training, held_out, count)
-    run = loop.Run(model, strategy, keeper, round_end, start_step, state, data)
+    datasets = loop.feed(settings, run.strategy, training, held_out, count)
     with naming_damage(data.info, ("train",)):
         loop.fit(settings, run, datasets)
-    return round_end.closed
+    return run.round_end.closed
 
 
 def _result(settings, data, last_step, chooser, num_steps):

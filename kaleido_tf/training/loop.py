@@ -66,6 +66,26 @@ def compile_model(flags, model, num_steps):
     return model
 
 
+def resume(run_dir, keeper):
+    """Restores a run's last whole checkpoint, and clears what came after it.
+
+    Args:
+      run_dir: the run's folder.
+      keeper: its `CheckpointKeeper`.
+
+    Returns:
+      (step, 0 if there is none; state of the round that it is in the middle of, or
+      None).
+    """
+    start_step, state = keeper.restore_state()
+    keeper.remove_half_written(after=start_step)
+    if keeper.writes:
+        callbacks.drop_rows_after(run_dir, start_step or -1)
+    if start_step:
+        logging.info("going on from step %d of %s", start_step, run_dir)
+    return start_step, state
+
+
 @dataclasses.dataclass(frozen=True)
 class Feed:
     """Datasets as fit takes them under a strategy.

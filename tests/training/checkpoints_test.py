@@ -47,12 +47,12 @@ def test_the_last_checkpoints_are_kept_and_restored(tmp_path):
     names = {name.split(".")[0] for name in os.listdir(keeper.folder)}
     assert names == {"ckpt-10", "ckpt-15"}
     fresh, keeper = make_keeper(tmp_path)
-    assert keeper.restore_latest() == 15
+    assert keeper.restore_state()[0] == 15
     assert values_of(fresh) == {15.0}
 
 
 def test_an_empty_folder_starts_at_zero(tmp_path):
-    assert make_keeper(tmp_path)[1].restore_latest() == 0
+    assert make_keeper(tmp_path)[1].restore_state()[0] == 0
 
 
 @pytest.mark.parametrize("damage", ["no done file", "cut data", "no index"])
@@ -69,7 +69,7 @@ def test_a_half_written_checkpoint_is_passed_by(tmp_path, damage):
     else:
         os.truncate(prefix + ".data-00000-of-00001", 100)
     fresh, keeper = make_keeper(tmp_path)
-    assert keeper.restore_latest() == 1
+    assert keeper.restore_state()[0] == 1
     assert values_of(fresh) == {1.0}
 
 
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {name.split(".")[0] for name in os.listdir(keeper.folder)} == {"ckpt-1"}
     fresh, keeper = make_keeper(tmp_path)
-    assert keeper.restore_latest() == 1 and values_of(fresh) == {1.0}
+    assert keeper.restore_state()[0] == 1 and values_of(fresh) == {1.0}
 
 
 def test_the_state_of_a_round_comes_back_with_its_checkpoint(tmp_path):
@@ -173,7 +173,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     set_all(model, float("nan"))
     with pytest.raises(ValueError, match="NaN or infinity after step 2.*ckpt-1"):
         keeper.save(2)
-    assert make_keeper(tmp_path)[1].restore_latest() == 1
+    assert make_keeper(tmp_path)[1].restore_state()[0] == 1
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
@@ -203,4 +203,4 @@ def test_damage_that_does_not_show_in_the_sizes_is_named(tmp_path):
         file.seek(2000)
         file.write(bytes(byte ^ 255 for byte in content))
     with pytest.raises(ValueError, match="ckpt-4 should be readable.*before it"):
-        make_keeper(tmp_path)[1].restore_latest()
+        make_keeper(tmp_path)[1].restore_state()[0]
