@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kaleido_tf.data import patches
 
-_OPEN, _MASKED, _KEPT = 0, 1, 2
+OPEN, MASKED, KEPT = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def apply_agm(batch, settings, tokenizer, seed):
       with position 0), and `<task>_positions` int32 [B, n] within the level for each
       level with `masked` = n > 0.
     """
-    state = _follow_pairs(batch, settings, tokenizer, seed)
+    state = follow_pairs(batch, settings, tokenizer, seed)
     chosen = _fill_words(batch, state, settings, tokenizer, seed)
     result = dict(batch)
     result.update(_mask_tokens(batch, chosen, settings, tokenizer, seed))
@@ -104,11 +104,20 @@ def maskable_tokens(batch, tokenizer):
     return (batch["input_mask"] > 0) & (~special | unknown)
 
 
-def _follow_pairs(batch, settings, tokenizer, seed):
-    """Goes through the pairs in random order: dict of what became of words and patches.
+def follow_pairs(batch, settings, tokenizer, seed):
+    """Goes through the pairs in random order, a coin for each.
 
     A word or patch is open, masked, or kept (its partner is masked). A pair is used
     while both its sides are open and the side that the coin names still has room.
+
+    Args:
+      batch, settings, tokenizer, seed: see `apply_agm`, which fills up what is missing.
+
+    Returns:
+      dict: `starts` int32 [B, T], see `word_starts`; `tokens` int32 [B, T] and
+      `patches` int32 [B, P], `OPEN`, `MASKED` or `KEPT`; `named_tokens` and
+      `named_patches`, bool of the same shapes, what a usable pair names; `room` int32
+      [B] and `level_room` int32 [B, levels], how much is still to be masked.
     """
     ids = batch["input_word_ids"]
     rows, length = tf.shape(ids)[0], tf.shape(ids)[1]
@@ -166,8 +175,8 @@ def _pair_loop(pairs, state, level_of):
         named_tokens |= in_word & usable[:, None]
         named_patches |= patch_hot & usable[:, None]
 
-        token_open = tf.reduce_any(word_hot & (tokens == _OPEN), axis=1)
-        patch_open = tf.reduce_any(patch_hot & (patch == _OPEN), axis=1)
+        token_open = tf.reduce_any(word_hot & (tokens == OPEN), axis=1)
+        patch_open = tf.reduce_any(patch_hot & (patch == OPEN), axis=1)
         both_open = usable & token_open & patch_open
         pieces = tf.gather(word_length, pairs["word"][:, i], batch_dims=1)
         level = tf.gather(level_of, pairs["patch"][:, i])
@@ -177,10 +186,10 @@ def _pair_loop(pairs, state, level_of):
         mask_word = both_open & coin & (pieces <= room)
         mask_patch = both_open & ~coin & has_room
 
-        tokens = tf.where(in_word & mask_word[:, None], _MASKED, tokens)
-        tokens = tf.where(in_word & mask_patch[:, None], _KEPT, tokens)
-        patch = tf.where(patch_hot & mask_patch[:, None], _MASKED, patch)
-        patch = tf.where(patch_hot & mask_word[:, None], _KEPT, patch)
+        tokens = tf.where(in_word & mask_word[:, None], MASKED, tokens)
+        tokens = tf.where(in_word & mask_patch[:, None], KEPT, tokens)
+        patch = tf.where(patch_hot & mask_patch[:, None], MASKED, patch)
+        patch = tf.where(patch_hot & mask_word[:, None], KEPT, patch)
         room -= tf.where(mask_word, pieces, 0)
         level_room -= level_hot * tf.cast(mask_patch, tf.int32)[:, None]
         return i + 1, tokens, named_tokens, patch, named_patches, room, level_room
@@ -206,7 +215,7 @@ def _fill_words(batch, state, settings, tokenizer, seed):
     maskable = maskable_tokens(batch, tokenizer)
     is_start = starts == tf.range(length)[None, :]
     # Unnamed words come first; a named but undecided word only where they run out.
-    free = maskable & is_start & (tokens == _OPEN)
+    free = maskable & is_start & (tokens == OPEN)
     priority = uniform(seed, "words", tf.shape(starts))
     priority += tf.cast(~state["named_tokens"], tf.float32)
     order = tf.argsort(tf.where(free, priority, -1.0), direction="DESCENDING")
@@ -227,7 +236,7 @@ def _fill_words(batch, state, settings, tokenizer, seed):
         lambda i, *_: i < most, step, (0, nothing, state["room"])
     )
     pieces = tf.gather(words, starts, batch_dims=1) & (batch["input_mask"] > 0)
-    return (pieces & maskable) | (tokens == _MASKED)
+    return (pieces & maskable) | (tokens == MASKED)
 
 
 def _mask_tokens(batch, chosen, settings, tokenizer, seed):
@@ -266,8 +275,8 @@ def _pad_to(values, pad, most):
 
 def _fill_patches(state, settings, seed):
     """Positions within each masked level: dict `<task>_positions` int32 [B, n]."""
-    masked = state["patches"] == _MASKED
-    kept = state["patches"] == _KEPT
+    masked = state["patches"] == MASKED
+    kept = state["patches"] == KEPT
     # Tiers: masked by a pair, named by no pair, named but undecided, kept.
     tier = tf.where(masked, 3.0, tf.where(state["named_patches"], 1.0, 2.0))
     score = tf.where(kept, 0.0, tier)
