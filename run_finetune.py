@@ -147,6 +147,14 @@ def _task_flags(page):
         "seven tenths of the pieces are masked and restored. mask_all: the whole "
         "text, for --decoding=mask_all.",
     )
+    page.float(
+        "word_dropout",
+        0.0,
+        "In training by next_word, the share of the pieces read that are hidden: the "
+        "picture has to tell what they did.",
+        lower_bound=0,
+        upper_bound=1,
+    )
     page.enum(
         "decoding",
         "beam",

@@ -92,6 +92,28 @@ def mask_all(batch, seed, tokenizer):
     return inputs, {"caption_ids": ids, "caption_weights": weights}
 
 
+def drop_words(inputs, seed, tokenizer, rate):
+    """Hides a share of the words that are read; all of them are still foretold.
+
+    A model that reads whole texts soon knows a catalogue's phrases by heart, and looks
+    at the words before a place rather than at the picture (word dropout, Bowman et
+    al., 2016).
+
+    Args:
+      inputs: dict with `input_word_ids`, `input_mask` int32 [B, T].
+      seed: int32 [2].
+      tokenizer: `Tokenizer`.
+      rate: share of the pieces that become [MASK]; neither padding nor special ones.
+
+    Returns:
+      The dict with other `input_word_ids`.
+    """
+    ids = inputs["input_word_ids"]
+    hidden = masking.uniform(seed, "word dropout", tf.shape(ids)) < rate
+    hidden &= masking.maskable_tokens(inputs, tokenizer)
+    return {**inputs, "input_word_ids": tf.where(hidden, tokenizer.mask_id, ids)}
+
+
 OBJECTIVES = {
     "next_word": Objective("sequence_to_sequence", next_word),
     "masked": Objective("sequence_to_sequence", masked),
@@ -133,12 +155,16 @@ def caption_accuracies(labels, outputs):
 def make_job(context):
     """The job of `context.settings["objective"]` for `training.finetuning`."""
     name, objective = find_objective(context.settings["objective"])
+    rate = context.settings["word_dropout"]
 
     def make_batch(batch, seed):
         inputs, labels = objective.make(batch, seed, context.tokenizer)
         for key in ("patch_features", "patch_locations"):
             inputs[key] = batch[key]
         return inputs, labels
+
+    def augment(inputs, seed):
+        return drop_words(inputs, seed, context.tokenizer, rate)
 
     return finetuning.Job(
         model=build_captioner(context.config, objective.attention),
@@ -152,6 +178,8 @@ def make_job(context):
         extras={"objective": name, "attention": objective.attention},
         needs=("text",),
         counts=lambda labels: {"caption": tf.reduce_sum(labels["caption_weights"])},
+        # The other objectives mask what is read themselves.
+        augment=augment if rate and name == "next_word" else None,
     )
 
 

@@ -89,6 +89,8 @@ class Job:
       counts: function of labels -> dict loss name -> float32 scalar, what that loss is
         a mean over where that isn't all rows; None: rows.
       alignment: `shares.Alignment` that is one of the losses, or None.
+      augment: function (inputs, seed) -> inputs that changes training batches alone,
+        or None.
     """
 
     model: object
@@ -103,6 +105,7 @@ class Job:
     needs: tuple = ()
     counts: typing.Callable | None = None
     alignment: object = None
+    augment: typing.Callable | None = None
 
     def __post_init__(self):
         figures = ["loss/total", *(f"loss/{name}" for name in self.loss_names)]
@@ -111,6 +114,13 @@ class Job:
             raise ValueError(
                 f"`best` should be one of {figures}. Received: {self.best!r}"
             )
+
+    def make_training_batch(self, batch, seed):
+        """`make_batch`, augmented."""
+        inputs, labels = self.make_batch(batch, seed)
+        if self.augment:
+            inputs = self.augment(inputs, seed)
+        return inputs, labels
 
 
 def train(settings, make_job):
@@ -282,7 +292,7 @@ def _fit(settings, job, run):
     data = run.data
 
     def training(step, worker, workers):
-        return data.training_dataset(job.make_batch, step, worker, workers)
+        return data.training_dataset(job.make_training_batch, step, worker, workers)
 
     held_out = data.dev_dataset(job.make_batch)
     count = data.num_dev_examples

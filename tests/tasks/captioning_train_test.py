@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 import run_finetune
+from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.modeling import build_captioner
 from kaleido_tf.tasks import captioning_train
 from kaleido_tf.training import checkpoints
+from kaleido_tf.training.task_context import Context
 
 # [CLS] navy cotton shirt [SEP] and [CLS] dress [SEP] with one word of the vocabulary
 # each as the numbers 5 to 8.
@@ -98,6 +100,42 @@ def test_unknown_objective_is_an_error():
     assert captioning_train.find_objective(None)[0] == "next_word"
     with pytest.raises(ValueError, match="`objective` should be one of"):
         captioning_train.find_objective("copy")
+
+
+def test_dropped_words_are_hidden_and_still_foretold(tokenizer):
+    ids = np.tile([[2, *range(5, 14), 3, 0]], [300, 1])
+    inputs, labels = make("next_word", tokenizer, ids)
+    seed = tf.constant([0, 1])
+    dropped = captioning_train.drop_words(inputs, seed, tokenizer, 0.3)
+    hidden = dropped["input_word_ids"].numpy() == tokenizer.mask_id
+    assert not hidden[:, [0, 10, 11]].any()  # [CLS], [SEP], padding
+    assert hidden[:, 1:10].mean() == pytest.approx(0.3, abs=0.04)
+    np.testing.assert_array_equal(
+        dropped["input_word_ids"].numpy()[~hidden], ids[~hidden]
+    )
+    np.testing.assert_array_equal(labels["caption_ids"][:, :-1], ids[:, 1:])
+    same = captioning_train.drop_words(inputs, seed, tokenizer, 0.0)
+    np.testing.assert_array_equal(same["input_word_ids"], ids)
+
+
+@pytest.mark.parametrize("objective", ["next_word", "masked"])
+def test_only_training_by_next_word_drops_words(objective, tokenizer):
+    sizes = dict(hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8)
+    config = KaleidoConfig(vocab_size=tokenizer.vocab_size, **sizes)
+    settings = {"objective": objective, "word_dropout": 1.0}
+    context = Context(settings, None, tokenizer, config, None)
+    job = captioning_train.make_job(context)
+    batch = {**make_text(), "patch_features": None, "patch_locations": None}
+    seed = tf.constant([0, 1])
+    clean, labels = job.make_batch(batch, seed)
+    inputs, same = job.make_training_batch(batch, seed)
+    words = inputs["input_word_ids"].numpy()
+    if objective == "masked":
+        np.testing.assert_array_equal(words, clean["input_word_ids"])
+    else:
+        np.testing.assert_array_equal(words, [[2, 4, 4, 4, 3, 0], [2, 4, 3, 0, 0, 0]])
+    for name in labels:
+        np.testing.assert_array_equal(labels[name], same[name])
 
 
 def test_a_run_learns_and_its_weights_fit_both_captioners(make_data_set, tmp_path):
