@@ -13,6 +13,7 @@ say() { echo "== [$(($(date +%s) - start)) s] $*"; }
 
 precision=$("$(dirname "$0")/precision.sh")
 
+aligned=no
 prepare=(--coarse_patch_size=224)  # what tells the rotations; features cost a third more
 gallery=()
 train=(--precision=$precision --batch_size=128 --weight_decay=0.05)
@@ -28,6 +29,7 @@ demo)
   ;;
 full)
   products=8000  # rotation asks for pictures more than for steps
+  aligned=yes
   train+=("${longer[@]}" --text_length=64)
   lists=(--num_queries=100 --num_lists=5)
   ;;
@@ -47,6 +49,12 @@ if [ "$variant" != real ]; then
   say "drawing the catalogue"
   python -m data_prep.catalogue --output_dir="$out/catalogue" --num_products=$products
 fi
+if [ $aligned = yes ]; then
+  say "the captioner whose heat maps align words with patches"
+  python -m data_prep.show_attend_tell --manifest="$manifest" \
+    --output_dir="$out/sat"
+  prepare+=(--alignments="$out/sat")
+fi
 say "preparing: pictures -> patches -> features -> records"
 python -m data_prep.prepare --manifest="$manifest" --output_dir="$out/data" \
   "${prepare[@]}"
@@ -65,14 +73,21 @@ evaluate match retrieval
 say "zero-shot retrieval by the matching head and the vectors before fusion together"
 evaluate both retrieval_both
 say "one picture, its locked box and its patches"
-image=$(python - "$manifest" <<'PYTHON'
+one=$(python - "$manifest" <<'PYTHON'
 import sys
 from data_prep import sources
 products = sources.read_manifest(sys.argv[1], sources.SkipList())
-print(next(p.image_path for p in products if p.split == "validation"))
+product = next(p for p in products if p.split == "validation")
+print(product.image_path, " ".join(product.text.split()), sep="\n")
 PYTHON
 )
+image=${one%%$'\n'*} text=${one#*$'\n'}
 python -m data_prep.show_patches --image="$image" --output="$out/report/patches.png"
+if [ $aligned = yes ]; then
+  say "its words, their heat maps and the patches aligned with them"
+  python -m data_prep.show_alignments --image="$image" --text="$text" \
+    --sat="$out/sat" --output="$out/report/alignments.png"
+fi
 say "report"
 baseline=()
 if [ "$variant" != demo ]; then

@@ -143,9 +143,19 @@ def _data_facts(run, catalogue):
         ("Patch size", shape),
         ("Backbone", f"{backbone.get('name')}, {backbone.get('weights')} ({hashed})"),
         ("Boxes by", boxes or None),
+        ("Aligned pairs", _pairs_fact(info)),
         ("Vocabulary", f"{info.vocab_size:,} word pieces"),
         ("Left out", f"{values['skipped']:,} lines" if "skipped" in values else None),
     ]
+
+
+def _pairs_fact(info):
+    """How many pairs masking has to go by: str."""
+    found = info.values.get("alignments")
+    if not found:
+        return "none: masks are drawn at random"
+    images = sum(info.num_examples(split) for split in info.values["splits"])
+    return f"{found['pairs'] / images:.1f} a text, {found['paired_texts']:,} texts"
 
 
 def _training_facts(run):

@@ -68,6 +68,7 @@ def test_header_and_table(write, made, no_charts):
         ("Time", "0 min 03 s without validation"),  # 80 / 40 + 80 / 80
         ("python", "3.x"),
         ("Left out", "3 lines"),
+        ("Aligned pairs", "none: masks are drawn at random"),
     ):
         assert words[words.index(name) + 1] == value
     start = words.index("Losses", words.index("Start and end"))
@@ -79,6 +80,15 @@ def test_header_and_table(write, made, no_charts):
         *("I Rotation", "25.0%", "87.5%", "25.0%"),
     ]
     assert "baseline" not in words and "Parameters" not in words
+
+
+def test_aligned_pairs_are_told(write, data_dir, no_charts, made):
+    path = data_dir / "dataset_info.json"
+    values = json.loads(path.read_text())
+    values["alignments"] = {"pairs": 1290 * 3, "paired_texts": 1200}
+    path.write_text(json.dumps(values))
+    words = [word.strip() for word in made.Page(write()[1]).words]
+    assert words[words.index("Aligned pairs") + 1] == "3.0 a text, 1,200 texts"
 
 
 def test_command_gives_the_same_flags(run_dir):
