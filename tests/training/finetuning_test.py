@@ -94,8 +94,8 @@ def test_a_run_leaves_all_that_is_promised(plain):
         "accuracy/subcategory",
     }
     assert run_folder.read_json(f"{run_dir}/result.json") == result
-    accuracies = [row["accuracy/subcategory"] for row in rows]
-    expected = {"step": 2 * int(np.argmax(accuracies)), "value": max(accuracies)}
+    accuracies = [row["accuracy/subcategory"] for row in rows[1:]]
+    expected = {"step": 2 + 2 * int(np.argmax(accuracies)), "value": max(accuracies)}
     assert result["best"] == {"metric": "accuracy/subcategory", **expected}
     assert (result["steps"], result["stopped_early"]) == (6, False)
     # p4 has no sub-category: two of twelve images.
@@ -143,8 +143,8 @@ def test_patience_ends_a_run_that_gets_no_better(plain, tmp_path):
     settings = {**plain[0], "run_dir": str(tmp_path / "run"), "learning_rate": 0.0}
     settings |= {"patience": 1, "init_checkpoint": plain[0]["run_dir"], "config": None}
     result = run_finetune.main(settings)
-    assert (result["steps"], result["stopped_early"]) == (2, True)
-    assert result["best"]["step"] == 0
+    assert (result["steps"], result["stopped_early"]) == (4, True)
+    assert result["best"]["step"] == 2
     # It started from the other run's best weights, head included.
     start = rows_of(settings["run_dir"])[0]["accuracy/subcategory"]
     assert start == pytest.approx(plain[1]["best"]["value"])
@@ -152,7 +152,7 @@ def test_patience_ends_a_run_that_gets_no_better(plain, tmp_path):
         weights_of(settings["run_dir"]), weights_of(plain[0]["run_dir"])
     )
     assert run_finetune.main(settings) == result
-    assert [row["step"] for row in rows_of(settings["run_dir"])] == [0, 2]
+    assert [row["step"] for row in rows_of(settings["run_dir"])] == [0, 2, 4]
 
 
 def test_precision_xla_and_mirrored(plain, tmp_path):
@@ -254,7 +254,7 @@ def head():
 
 
 def consider_all(keeper, head, values):
-    for step, value in enumerate(values):
+    for step, value in enumerate(values, start=1):
         head.get_layer("x_head").kernel.assign([[float(step)]])
         keeper.consider(step, {"loss/total": value})
 
@@ -262,16 +262,19 @@ def consider_all(keeper, head, values):
 @pytest.mark.parametrize(
     ("best_is", "values", "step"),
     [
-        ("min", [3.0, 2.0, 2.0, 2.5], 1),
-        ("max", [3.0, 2.0, 3.5, math.nan], 2),
-        ("max", [math.nan, 1.0, math.nan], 1),
+        ("min", [3.0, 2.0, 2.0, 2.5], 2),
+        ("max", [3.0, 2.0, 3.5, math.nan], 3),
+        ("max", [math.nan, 1.0, math.nan], 2),
     ],
 )
 def test_the_best_of_all_is_kept(head, tmp_path, best_is, values, step):
     keeper = best.BestKeeper(str(tmp_path), head, "loss/total", best_is, patience=2)
+    # The start is no candidate, however good it is.
+    keeper.consider(0, {"loss/total": {"min": 0.0, "max": 9.0}[best_is]})
+    assert (keeper.step, keeper.rounds_since) == (None, 0)
     consider_all(keeper, head, values)
-    assert (keeper.step, keeper.value) == (step, values[step])
-    rounds = len(values) - 1 - step
+    assert (keeper.step, keeper.value) == (step, values[step - 1])
+    rounds = len(values) - step
     assert keeper.rounds_since == rounds and keeper.exhausted == (rounds >= 2)
     names = {name.split(".")[0] for name in os.listdir(tmp_path / "best")}
     assert names == {f"ckpt-{step}"}
@@ -280,7 +283,7 @@ def test_the_best_of_all_is_kept(head, tmp_path, best_is, values, step):
     ).assert_existing_objects_matched()
     assert head.get_layer("x_head").kernel.numpy().item() == step
     again = best.BestKeeper(str(tmp_path), head, "loss/total", best_is, patience=2)
-    again.replay({"step": s, "loss/total": v} for s, v in enumerate(values))
+    again.replay({"step": s, "loss/total": v} for s, v in enumerate([9.0, *values]))
     assert (again.step, again.rounds_since) == (keeper.step, rounds)
 
 
@@ -288,13 +291,13 @@ def test_a_best_checkpoint_of_a_repeated_round_or_a_lost_one(head, tmp_path):
     keeper = best.BestKeeper(str(tmp_path), head, "loss/total", "min")
     consider_all(keeper, head, [3.0, 1.0])
     resumed = best.BestKeeper(str(tmp_path), head, "loss/total", "min")
-    resumed.replay([{"step": 0, "loss/total": 3.0}])
+    resumed.replay([{"step": 1, "loss/total": 3.0}])
     # Its own is gone with the later one: the best of what follows is taken.
     assert resumed.value is None and not os.listdir(tmp_path / "best")
-    resumed.consider(1, {"loss/total": 5.0})
-    assert resumed.step == 1
+    resumed.consider(2, {"loss/total": 5.0})
+    assert resumed.step == 2
     with pytest.raises(ValueError, match="`best` should be one of .*loss/total"):
-        resumed.consider(2, {"accuracy/x": 1.0, "other loss/total": 2.0})
+        resumed.consider(3, {"accuracy/x": 1.0, "other loss/total": 2.0})
     with pytest.raises(ValueError, match="`best_is` should be one of"):
         best.BestKeeper(str(tmp_path), head, "loss/total", "most")
 
