@@ -40,11 +40,12 @@ search-demo: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) \
 	  scripts/search_demo.sh
 
-# At most two hours on two cores.
+# Some two hours on two cores.
 demo-full: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) scripts/demo.sh full
 
-# MANIFEST=... names a catalogue of your own or any other.
+# MANIFEST=... names a catalogue of your own or any other; its texts are cut at TEXT_LENGTH=32
+# word pieces, enough for titles.
 demo-real: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) scripts/demo.sh real
 
@@ -73,7 +74,8 @@ pretraining-value: $(READY)
 # and the input pipeline: half an hour, alone on the machine.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.train_step --output=train_step.json
-	$(BIN)/python -m benchmarks.input_pipeline --train_step=train_step.json
+	$(BIN)/python -m benchmarks.input_pipeline --train_step=train_step.json \
+	  --output=input_pipeline.json
 
 # One training killed at twenty random moments must end as if it hadn't been.
 soak: $(READY)
@@ -95,4 +97,4 @@ lint: $(READY)
 
 clean:
 	rm -rf $(VENV) .venv-minilm .venv-bench demo demo-full demo-real recipe \
-	  pretraining_value soak train_step.json
+	  pretraining_value soak train_step.json input_pipeline.json

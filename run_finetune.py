@@ -159,7 +159,7 @@ def _task_flags(page):
         "decoding",
         "beam",
         ["beam", "greedy", "mask_all"],
-        "mask_all: all pieces at once from a masked text, the paper's baseline.",
+        "mask_all: all pieces at once from a masked text, the arm to beat.",
     )
     page.string(
         "truth",

@@ -1,7 +1,7 @@
 """What each part of the small models' recipe does: the same training with and without.
 
 `make recipe` runs it on the data of `make demo`: one training an arm, same seed, same
-batches, same steps; then the curves of docs/recipe.md and a table. Can be run again:
+batches, same steps; then curves and a table. Can be run again:
 finished arms are kept.
 """
 

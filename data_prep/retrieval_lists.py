@@ -56,7 +56,7 @@ class _Catalogue:
 def build_lists(
     items, direction, seed, num_queries=1000, num_candidates=101, split="validation"
 ):
-    """The candidate lists of one direction and seed (spec of the sampled protocol).
+    """The candidate lists of one direction and seed (docs/tasks.md).
 
     Queries are distinct products, one random view each. The other candidates are
     distinct products, one random view each, of the query's sub-category; where those

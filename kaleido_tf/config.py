@@ -319,7 +319,7 @@ _EASYTRANSFER_KEYS = {
 
 
 def _cpu_size(hidden, layers, heads, feature_dropout):
-    """A size that learns within minutes on a CPU (docs/recipe.md has the curves).
+    """A size that learns within minutes on a CPU (docs/recipe.md has the reasons).
 
     Three things differ from the paper: dropout on the features alone, weights that
     start at 1 / sqrt(hidden) instead of 0.02 (nearly that for the paper's 768, and far

@@ -2,7 +2,7 @@
 # From a catalogue to a trained, evaluated model and its report, step by step.
 #   scripts/demo.sh demo   embedded catalogue, within 15 minutes on two cores
 #   scripts/demo.sh full   embedded catalogue, longer
-#   scripts/demo.sh real   MANIFEST=... any catalogue
+#   scripts/demo.sh real   MANIFEST=... any catalogue, texts cut at TEXT_LENGTH (32) pieces
 # Every step can be run again: what is finished is kept, training goes on where it was.
 set -euo pipefail
 variant=${1:?demo, full or real}
@@ -35,7 +35,7 @@ full)
   ;;
 real)
   manifest=${MANIFEST:?MANIFEST=path of manifest.jsonl or .csv}
-  train+=("${longer[@]}" --text_length=32)
+  train+=("${longer[@]}" --text_length="${TEXT_LENGTH:-32}")
   lists=(--num_queries=100 --num_lists=5)
   ;;
 *)

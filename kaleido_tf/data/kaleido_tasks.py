@@ -88,8 +88,9 @@ def apply_akpm(batch, levels, tasks, seed):
     Args:
       batch: dict with `patch_features` float32 [B, P, F], `rotated_features`
         [B, 3, F], `grey_features` [B, 16, F], all clean; `image_products` int [B];
-        the positions chosen by AGM: `camouflage_positions` [B, 1], `grey_positions`
-        [B, 2], `blank_positions` [B, 3].
+        the positions chosen by AGM, int32: `camouflage_positions` [B, 1],
+        `grey_positions` [B, 2], `blank_positions` [B, 3]. Variants and positions are
+        needed for the tasks that are applied.
       levels: table of `KaleidoLevel`.
       tasks: names of the tasks to apply; the others' levels stay clean.
       seed: int32 [2].
@@ -97,8 +98,12 @@ def apply_akpm(batch, levels, tasks, seed):
     Returns:
       The batch with `patch_features` corrupted and, for each applied task, its labels:
       `rotation_labels`, `jigsaw_labels`, `camouflage_labels` int32 [B] (camouflage -1:
-      no other product in the batch, nothing swapped); `grey_targets` [B, 2, F],
-      `blank_targets` [B, 3, F]. Variant features are dropped.
+      no other product in the batch, nothing swapped); `grey_targets` float32
+      [B, 2, F], `blank_targets` float32 [B, 3, F]. The variants' features and
+      `camouflage_positions`, which no model reads, are dropped.
+
+    Raises:
+      KeyError: what a task needs isn't in the batch.
     """
     result = dict(batch)
     parts = []

@@ -38,11 +38,15 @@ class MaskingSettings:
 
 
 def split_seed(seed, name):
-    """A seed of its own for each use of a batch's seed: int32 [2] -> int32 [2]."""
+    """A seed of its own for each use of a batch's seed: int32 [2] -> int32 [2].
+
+    Names of one sum of bytes (anagrams) get the same one.
+    """
     return tf.random.experimental.stateless_fold_in(seed, sum(name.encode()) * 7919)
 
 
 def uniform(seed, name, shape):
+    """Draws of the seed's use `name`: float32 of `shape`, in [0, 1)."""
     return tf.random.stateless_uniform(shape, split_seed(seed, name))
 
 

@@ -2,7 +2,7 @@
 
 In graph and batched; the loops are tf-models-official's. The length of a reference is
 never looked at: a caption ends where the model says [SEP], or after `max_length`.
-Source: protocol 3 of captioning; "mask_all" is the paper's author's own way.
+"mask_all" is what the paper's author named; docs/tasks.md has the protocol.
 """
 
 import dataclasses
@@ -30,6 +30,9 @@ class DecodingSettings:
       length_penalty: alpha of the divisor ((5 + length) / 6) ** alpha of a caption's
         log probability (Wu et al., 2016); 0 favours short captions.
       use_cache: False computes the whole sequence at every step, for comparison.
+
+    Raises:
+      ValueError: an unknown method or objective, or a number below its least.
     """
 
     method: str = "beam"
@@ -73,6 +76,10 @@ class CaptionDecoder(tf.Module):
       max_length: L, tokens of a caption at most.
       num_captions: K, captions of an image: `beam_size` of a beam search, else 1.
       decode: the tf.function, see `_decode`; one trace for any number of images.
+
+    Raises:
+      ValueError: the captioner has another attention than the method's, the tokenizer
+        another vocabulary than `config`, or the beam is wider than the vocabulary.
 
     Example:
       >>> settings = DecodingSettings(beam_size=5)

@@ -1,4 +1,4 @@
-"""Steps of the captioner that remember keys and values (protocol 3 of captioning).
+"""Steps of the captioner that remember keys and values (docs/tasks.md).
 
 Patches see no text, so their keys and values are those of the image, computed once and
 shared by all its beams; a step computes the newest text positions alone.

@@ -83,8 +83,9 @@ class Encoder(tf_keras.Model):
     """The functional encoder, which can be asked for some positions alone.
 
     What nobody reads of the last layer need not be computed. With `output_positions`
-    int32 [B, n] beside the inputs, the first of them 0, `sequence_output` is [B, n, H]:
-    these positions in this order.
+    int32 [B, n] beside the inputs, `sequence_output` is [B, n, H]: these positions in
+    this order. The first of them has to be 0, since the pooler reads what stands first;
+    that isn't checked.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -112,8 +113,12 @@ def build_encoder(config, attention="bidirectional"):
       `Encoder`. Inputs, a dict: `input_word_ids`, `input_mask`, `input_type_ids`
       int32 [B, T]; `patch_features` float32 [B, P, F]; `patch_locations` float32
       [B, P, 5]. Outputs, a dict: `sequence_output` float32 [B, T + P, H], text first,
-      then the levels in order; `pooled_output` [B, H]; and with
-      `config.contrastive_size`, `text_vectors` and `image_vectors` float32 [B, D].
+      then the levels in order; `pooled_output` [B, H] in the policy's compute dtype;
+      with `config.contrastive_size`, `text_vectors` and `image_vectors` float32
+      [B, D].
+
+    Raises:
+      ValueError: another `attention`.
 
     Example:
       >>> config = KaleidoConfig.preset("tiny", vocab_size=100, patch_feature_size=8)

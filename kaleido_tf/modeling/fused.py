@@ -1,9 +1,9 @@
 """What stands between the matrix products: each chain of small operations in one pass.
 
-On a CPU the products take half of a training step and the operations around them the
-other half, most of it in reading and writing memory. Here each chain is one function of
-tensors that XLA compiles to one loop. Its gradient keeps the chain's inputs alone and
-computes the rest again, which is cheaper than storing it.
+Without this the products take half of a training step on a CPU and the operations
+around them the other half, most of it in reading and writing memory. Here each chain is
+one function of tensors that XLA compiles to one loop. Its gradient keeps the chain's
+inputs alone and computes the rest again, which is cheaper than storing it.
 
 The chains are compiled on a CPU, in training and within `compiling`, unless the
 environment has KALEIDO_COMPILE_CHAINS=0: a run of a few steps spends more time on

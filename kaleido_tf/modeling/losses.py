@@ -1,4 +1,4 @@
-"""The seven losses of pre-training (paper equations 1 to 8), and the optional eighth.
+"""The seven losses of pre-training (3.6, equations 1 to 8), and the optional eighth.
 
 All in float32. Each is a mean over what it counts; `labels["pair_weights"]` takes
 mismatched pairs out of the losses that `config.matched_only_losses` names. A class
@@ -70,7 +70,17 @@ def alignment_loss(labels, outputs, config, weight, text_groups, image_groups):
 
 
 def weights_of_pairs(labels, name, config):
-    """Weight of each pair in loss `name`: float32 [B]."""
+    """Weight of each pair in a loss.
+
+    Args:
+      labels: dict with `itm_labels` int [B] or [B, 1], and `pair_weights` [B] (1 where
+        text and image belong together), without which every pair counts.
+      name: the loss; those in `config.matched_only_losses` count matched pairs alone.
+      config: `KaleidoConfig`.
+
+    Returns:
+      float32 [B].
+    """
     everyone = tf.ones([tf.shape(labels["itm_labels"])[0]], tf.float32)
     if name not in config.matched_only_losses or "pair_weights" not in labels:
         return everyone
@@ -78,14 +88,31 @@ def weights_of_pairs(labels, name, config):
 
 
 def weighted_mean(values, weights):
-    """Mean of `values` by `weights` (same shape); 0 where nothing counts."""
+    """Mean by weights; 0 where nothing counts.
+
+    Args:
+      values, weights: float32 of the same shape.
+
+    Returns:
+      float32 scalar.
+    """
     return tf.math.divide_no_nan(
         tf.reduce_sum(values * weights), tf.reduce_sum(weights)
     )
 
 
 def masked_lm_loss(labels, outputs, pair_weights):
-    """Equation 1: cross entropy over masked tokens, sum(w * l) / (sum(w) + 1e-5)."""
+    """Equation 1: cross entropy over masked tokens, sum(w * l) / (sum(w) + 1e-5).
+
+    Args:
+      labels: dict with `masked_lm_ids` int [B, M] and `masked_lm_weights` float [B, M],
+        0 where a place holds no masked piece.
+      outputs: dict with `mlm_logits` float [B, M, V].
+      pair_weights: float32 [B].
+
+    Returns:
+      float32 scalar.
+    """
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.cast(labels["masked_lm_ids"], tf.int32),
         tf.cast(outputs["mlm_logits"], tf.float32),
@@ -95,7 +122,16 @@ def masked_lm_loss(labels, outputs, pair_weights):
 
 
 def classification_loss(labels, logits, pair_weights):
-    """Equations 2 to 5: cross entropy of labels [B], logits [B, C]; -1 is left out."""
+    """Equations 2 to 5: cross entropy.
+
+    Args:
+      labels: int [B] or [B, 1]; -1 is left out.
+      logits: float [B, C].
+      pair_weights: float32 [B].
+
+    Returns:
+      float32 scalar.
+    """
     labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.maximum(labels, 0), tf.cast(logits, tf.float32)
@@ -110,9 +146,12 @@ def reconstruction_loss(targets, predictions, pair_weights):
     numbers); here it is per patch, as the paper describes it.
 
     Args:
-      targets: [B, n, F].
-      predictions: [B, n, F].
-      pair_weights: [B].
+      targets: float [B, n, F].
+      predictions: float [B, n, F].
+      pair_weights: float32 [B].
+
+    Returns:
+      float32 scalar.
     """
     target_log = tf.nn.log_softmax(tf.cast(targets, tf.float32))
     predicted_log = tf.nn.log_softmax(tf.cast(predictions, tf.float32))
@@ -129,10 +168,13 @@ def contrastive_loss(text, image, text_groups, image_groups, temperature):
     the batch: sides of one product, or of one wording, are the positives, not rows.
 
     Args:
-      text, image: unit vectors [B, D].
+      text, image: unit vectors, float32 [B, D].
       text_groups, image_groups: int [B, n]; sides that share any column's number
         belong together.
       temperature: divides the cosines.
+
+    Returns:
+      float32 scalar.
     """
     logits = tf.matmul(text, image, transpose_b=True) / temperature
     together = tf.reduce_any(text_groups[:, None] == image_groups[None, :], axis=2)

@@ -23,15 +23,16 @@ def _vectors(outputs):
 
 
 def build_pretrainer(config):
-    """Encoder with the heads of every active pre-training task.
+    """Encoder with the heads of every active pre-training task (sections 3.5, 3.6).
 
     Args:
       config: `KaleidoConfig`.
 
     Returns:
       tf_keras.Model. Inputs: the encoder's, and `masked_lm_positions` int32 [B, M],
-      `grey_positions` [B, 2] and `blank_positions` [B, 3] where these tasks are
-      active. Outputs, a dict of float32: `mlm_logits` [B, M, V], `itm_logits` [B, 2],
+      `grey_positions` int32 [B, 2] and `blank_positions` int32 [B, 3] where these
+      tasks are active. Outputs, a dict of float32, those of `config.active_tasks`
+      alone: `mlm_logits` [B, M, V], `itm_logits` [B, 2],
       `rotation_logits` [B, 4], `jigsaw_logits` [B, 24], `camouflage_logits` [B, 9],
       `grey_predictions` [B, 2, F], `blank_predictions` [B, 3, F]; with
       `config.contrastive_size` also `text_vectors` and `image_vectors` [B, D].
@@ -153,15 +154,18 @@ def build_classifier(config, num_classes, dropout=0.1):
 
 
 def build_captioner(config, attention="sequence_to_sequence"):
-    """Encoder and the tied MLM head at every text position (protocol 3 of captioning).
+    """Encoder and the tied MLM head at every text position (docs/tasks.md).
 
-    The paper gives no recipe; the weights are the pre-trainer's own, so its checkpoint
-    is the start of either kind of captioner.
+    The paper gives no recipe, its author named mask-all decoding; the weights are the
+    pre-trainer's own, so its checkpoint is the start of either kind of captioner.
 
     Args:
       config: `KaleidoConfig`.
-      attention: "sequence_to_sequence", or "bidirectional" for the paper-time baseline
-        that masks the whole text. Same weights, so a checkpoint loads into both.
+      attention: "sequence_to_sequence", or "bidirectional" for decoding that masks the
+        whole text. Same weights, so a checkpoint loads into both.
+
+    Raises:
+      ValueError: another `attention`.
 
     Returns:
       tf_keras.Model. Inputs: the encoder's. Outputs, a dict: `caption_logits` float32
@@ -189,9 +193,12 @@ def build_vectorizer(config):
       config: `KaleidoConfig` with a `contrastive_size`.
 
     Returns:
-      tf_keras.Model around an encoder without layers: inputs the encoder's, outputs
-      `text_vectors` and `image_vectors` float32 [B, D]. A checkpoint of any model of
-      this config loads into it.
+      tf_keras.Model: inputs the encoder's, outputs `text_vectors` and `image_vectors`
+      float32 [B, D]. It keeps the whole encoder, so that a checkpoint of any model of
+      this config loads into it, and computes what stands before the layers.
+
+    Raises:
+      ValueError: the config has no vectors.
     """
     if not config.contrastive_size:
         raise ValueError(

@@ -149,7 +149,7 @@ class SearchEngine:
         """Products whose texts match a picture, and products that look like it.
 
         Args:
-          image_bytes: bytes of a JPEG or PNG.
+          image_bytes: bytes of a JPEG, PNG or WebP.
           top_k: at most so many products in either list.
           candidates: texts that the cross-encoder ranks anew; see `search_text`.
           exclude: product_id that is left out, or None.

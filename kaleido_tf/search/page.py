@@ -149,7 +149,7 @@ def _components(gr, engine):
             page.tries = plain(markup.chips(texts))
         with gr.Tab("By picture", id="picture"):
             page.upload = gr.File(
-                label="A picture of a product (JPEG or PNG)",
+                label="A picture of a product (JPEG, PNG or WebP)",
                 file_types=["image"],
                 type="binary",
                 elem_id="k-upload",

@@ -46,7 +46,9 @@ class PageEvents:
     def by_picture(self, data):
         """Bytes of a picture -> (`Asked` or None, results)."""
         if data is None:
-            return None, markup.alert("Choose a picture first: a JPEG or PNG file.")
+            return None, markup.alert(
+                "Choose a picture first: a JPEG, PNG or WebP file."
+            )
         try:
             found = self.engine.search_image(bytes(data), self._top_k)
         except ValueError as error:

@@ -123,7 +123,7 @@ def check_picture(image_bytes):
     """Raises ValueError where a query's picture is empty or too large."""
     if not isinstance(image_bytes, bytes):
         raise ValueError(
-            "`image_bytes` should be the bytes of a JPEG or PNG file. Received: "
+            "`image_bytes` should be the bytes of a JPEG, PNG or WebP file. Received: "
             f"{type(image_bytes).__name__}"
         )
     if not 0 < len(image_bytes) <= MAX_PICTURE_BYTES:

@@ -82,7 +82,8 @@ def write(model, version_dir):
     except ImportError as error:
         raise OSError(
             "tensorflow-serving-api should be installed for the warm-up file. "
-            "Received: no such package (pip install 'kaleido_tf[serving]')"
+            "Received: no such package (in the project's folder: pip install -e "
+            "'.[serving]')"
         ) from error
     os.makedirs(os.path.join(version_dir, FOLDER), exist_ok=True)
     path = os.path.join(version_dir, FOLDER, FILE_NAME)

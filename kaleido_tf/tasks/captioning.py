@@ -1,4 +1,4 @@
-"""Captioning as `run_finetune.py` runs it: a text from the image alone (protocol 3).
+"""Captioning as `run_finetune.py` runs it: a text from the image alone (docs/tasks.md).
 
 Evaluation makes one caption for every product, of its first image by id, and compares
 it to the product's texts, whole as they are; the decoding never looks at them. Training

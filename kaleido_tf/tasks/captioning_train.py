@@ -1,7 +1,7 @@
 """Captioning, its training: what is asked of a text, and the job for the shared loop.
 
 Three objectives on the pre-trainer's own weights (encoder and MLM head), one row of
-`OBJECTIVES` each. Source: protocol 3 of captioning.
+`OBJECTIVES` each. Source: docs/tasks.md, captioning.
 """
 
 import dataclasses
@@ -78,7 +78,7 @@ def masked(batch, seed, tokenizer):
 
 
 def mask_all(batch, seed, tokenizer):
-    """The whole text is [MASK], the paper-time baseline; result as `next_word`.
+    """The whole text is [MASK], the arm to beat; result as `next_word`.
 
     The input doesn't tell the text's length: T places, the last of them [SEP], and the
     text's own [SEP] is a target. What stands after it isn't.

@@ -1,4 +1,4 @@
-"""Category and sub-category recognition as `run_finetune.py` runs them (protocol 2).
+"""Category and sub-category recognition as `run_finetune.py` runs them (docs/tasks.md).
 
 One dense layer with dropout on the pooled output, fine-tuned end to end (paper section
 4.2). The classes are those of the training split; the run keeps their names, and

@@ -1,6 +1,6 @@
 """Classification metrics in numpy: from true and predicted names to figures.
 
-Last station of category and sub-category recognition (protocol 2); knows nothing of
+Last station of category and sub-category recognition; knows nothing of
 models or files. Classes go by their names, so a model may know others than the data.
 """
 
