@@ -17,10 +17,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: demo demo-full demo-real finetune-demo search-demo recipe \
   pretraining-value bench soak test test-long test-port-full port-minilm lint clean
 
+# --no-compile: of 18,000 modules most are never imported, and compiling takes half a minute.
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	# --no-compile: of 18,000 modules most are never imported, and compiling takes half a minute.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt \
 	  --editable ".[test]"
 	touch $@
@@ -73,7 +73,7 @@ pretraining-value: $(READY)
 	  --precision=$$(scripts/precision.sh)
 
 # The training step beside PyTorch's VisualBERT (an environment of its own, .venv-bench),
-# and the input pipeline: half an hour, alone on the machine.
+# and the input pipeline: 48 minutes, alone on the machine.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.train_step --output=train_step.json
 	$(BIN)/python -m benchmarks.input_pipeline --train_step=train_step.json \

@@ -98,8 +98,6 @@ class RoundEnd(tf_keras.callbacks.Callback):
         """Notes the figures from before the first step."""
         if self.writes_logs:
             self.write(0, self.held_out, values)
-        if self.chooser:
-            self.chooser.consider(0, values)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started, self._steps = time.time(), 0

@@ -30,7 +30,7 @@ def _make_flags(data_dir, folder):
         "config": str(config),
         "model": "tiny",
         "text_length": 12,
-        # One of each kind, for the time that tracing takes: trainer_test.py has all.
+        # One of each kind, for the time that tracing takes.
         "akpm_tasks": ["rotation", "blank"],
         "matched_only_losses": ["mlm"],
         "contrastive_size": None,

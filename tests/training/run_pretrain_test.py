@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 import run_pretrain
-from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.config import AKPM_TASKS, KaleidoConfig
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.training import batch_ids, callbacks, checkpoints, run_folder
 
@@ -39,18 +39,21 @@ def plain(make_data_set, make_flags, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
     flags = make_flags(make_data_set(folder / "data").directory, folder)
     flags["run_dir"] = str(folder / "run")
-    run_pretrain.pretrain({**flags, "profile_steps": ["2", "3"]})
+    run_pretrain.pretrain(flags)
     return flags
 
 
-def test_a_run_leaves_all_that_is_promised(plain):
-    run_dir = pathlib.Path(plain["run_dir"])
+def test_a_run_leaves_all_that_is_promised(plain, tmp_path):
+    """With all five patch tasks; the other runs have two."""
+    run_dir = tmp_path / "run"
+    changes = {"akpm_tasks": list(AKPM_TASKS), "profile_steps": ["2", "3"]}
+    run_pretrain.pretrain({**plain, **changes, "run_dir": str(run_dir)})
     names = set(os.listdir(run_dir))
     assert {"config.json", "flags.json", "versions.json", "metrics.jsonl"} <= names
     rows = callbacks.read_metrics(run_dir)
     validation = [row for row in rows if row["split"] == "validation"]
     assert [row["step"] for row in validation] == [0, 4, 8, 12]
-    for task in ("mlm", "itm", *plain["akpm_tasks"]):
+    for task in ("mlm", "itm", "rotation", "jigsaw", "camouflage", "grey", "blank"):
         assert f"loss/{task}" in validation[0]
     trained = [row for row in rows if row["split"] == "train"]
     assert [row["step"] for row in trained] == [4, 8, 12]
@@ -65,7 +68,7 @@ def test_a_run_leaves_all_that_is_promised(plain):
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     }
-    assert {"loss/rotation", "accuracy/rotation", "loss/blank"} <= tags
+    assert {"loss/jigsaw", "accuracy/jigsaw", "loss/blank"} <= tags
     traces = list((run_dir / "logs" / "profile").glob("plugins/profile/*/*.xplane.pb"))
     assert len(traces) == 1 and traces[0].stat().st_size > 1000
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import run_finetune
 import run_pretrain
+from kaleido_tf.config import AKPM_TASKS
 from kaleido_tf.training import (
     callbacks,
     checkpoints,
@@ -88,6 +89,7 @@ def settings(make_data_set, make_flags, tmp_path_factory):
     (folder / "sizes.json").write_text(json.dumps(config))
     # Whole batches of held-out pairs: one row can't be shared by two.
     flags |= {"num_steps": 4, "steps_per_round": 2, "validation_examples": 4}
+    flags["akpm_tasks"] = list(AKPM_TASKS)  # each has a count of its own to share
     every = {"pretraining": flags, "captioning": finetuning_flags(flags, "captioning")}
     return folder, {
         task: {
