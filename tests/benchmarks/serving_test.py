@@ -5,20 +5,20 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks import serving
+from benchmarks import serving, serving_load
 
 
 def test_times():
     calls = []
-    times = serving.time_calls(lambda: calls.append(1), most=5, seconds=60)
+    times = serving_load.time_calls(lambda: calls.append(1), most=5, seconds=60)
     assert len(times) == 5 and len(calls) == 6 and (times >= 0).all()
-    assert len(serving.time_calls(lambda: None, most=5, seconds=0)) == 0
-    found = serving.percentiles(np.arange(101.0))
+    assert len(serving_load.time_calls(lambda: None, most=5, seconds=0)) == 0
+    found = serving_load.percentiles(np.arange(101.0))
     assert found == {"p50": 50.0, "p99": 99.0, "calls": 101}
 
 
 def test_memory_of_this_process():
-    assert 50 < serving.resident_mb(os.getpid()) < 20_000
+    assert 50 < serving_load.resident_mb(os.getpid()) < 20_000
 
 
 def test_a_model_has_to_be_named():
