@@ -3,12 +3,16 @@
 Used by data preparation when the user brings no vocab.txt.
 """
 
+import hashlib
+import json
 import os
 
 import tensorflow as tf
+from absl import logging
 from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset as learner
 
-from kaleido_tf.data import tokenization
+from data_prep.shards import receipts
+from kaleido_tf.data import dataset_info, tokenization
 
 
 def build_vocabulary(texts, vocab_size, min_count=3):
@@ -25,8 +29,7 @@ def build_vocabulary(texts, vocab_size, min_count=3):
     Raises:
       ValueError: no text has a word.
     """
-    # The views of a product share their text, which should count once.
-    distinct = list(dict.fromkeys(text for text in texts if text.strip()))
+    distinct = _distinct(texts)
     if not distinct:
         raise ValueError("`texts` should hold at least one text with a word in it")
     return learner.bert_vocab_from_dataset(
@@ -36,6 +39,74 @@ def build_vocabulary(texts, vocab_size, min_count=3):
         bert_tokenizer_params={"lower_case": True},
         learn_params={"lower_thresh": min_count},
     )
+
+
+def _distinct(texts):
+    # The views of a product share their text, which should count once.
+    return list(dict.fromkeys(text for text in texts if text.strip()))
+
+
+def learn_vocabulary(texts, vocab_size, path):
+    """Puts the vocabulary of texts in place, learnt only if it isn't there already.
+
+    A receipt beside it says what it was learnt from: `vocab_size` and the texts. Where
+    these are others now it is learnt again. A vocabulary that its receipt doesn't know
+    (of an earlier version, or put there by hand) is kept, with a warning.
+
+    Args:
+      texts, vocab_size: see `build_vocabulary`.
+      path: of the vocab.txt.
+
+    Raises:
+      ValueError: no text has a word, or the file that is there is no vocabulary.
+    """
+    texts = list(texts)
+    made_from = {"vocab_size": vocab_size, "texts_sha256": _texts_sha256(texts)}
+    found = _receipt(path)
+    if os.path.exists(path):
+        tokenization.read_vocabulary(path)
+        if found.get("vocab_sha256") != dataset_info.file_sha256(path):
+            logging.warning(
+                "%s is kept, but nothing says what it was learnt from: whether it is "
+                "the vocabulary of these texts and of --vocab_size=%d isn't known "
+                "(remove it to have that learnt)",
+                path,
+                vocab_size,
+            )
+            return
+        changed = [key for key in made_from if found.get(key) != made_from[key]]
+        if not changed:
+            logging.info("%s is there already and is kept", path)
+            return
+        logging.info("%s is learnt again: %s changed", path, " and ".join(changed))
+    pieces = build_vocabulary(texts, vocab_size)
+    if os.path.exists(path):
+        os.remove(path)  # a run that is killed here learns again
+    made_from["vocab_sha256"] = _vocabulary_sha256(pieces)
+    receipts.write_json(made_from, receipts.receipt_path(path))
+    write_vocabulary(pieces, path)
+
+
+def _texts_sha256(texts):
+    digest = hashlib.sha256()
+    for text in _distinct(texts):
+        digest.update(json.dumps(text).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _vocabulary_sha256(pieces):
+    """Hash of the file that `write_vocabulary` writes: hex."""
+    joined = "".join(piece + "\n" for piece in pieces)
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def _receipt(path):
+    """What a vocabulary was learnt from: dict, empty where nothing says so."""
+    try:
+        found = receipts.load(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_vocabulary(pieces, path):

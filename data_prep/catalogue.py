@@ -27,12 +27,12 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
 
 import numpy as np
-from absl import app, flags, logging
+from absl import logging
 
 from data_prep.catalogue_parts import lexicon, product, sheet
+from kaleido_tf import cli
 
 VERSION = 1  # of the drawing: raise it when the same seed gives other bytes
 MIN_PRODUCTS, MAX_PRODUCTS = 100, 100_000
@@ -83,8 +83,9 @@ def _finished(output_dir: str, arguments: dict) -> dict | None:
 def choose_splits(num_products: int, seed: int, validation_fraction: float) -> list:
     """Split of every product.
 
-    Every category is in both splits, and so is every sub-category which has enough
-    products for one of them in validation.
+    Every category with two products is in both splits, and so is every sub-category
+    which has enough products for one of them in validation. Where all sub-categories of
+    a category have one product each, one of them is in validation alone.
 
     Args:
       num_products: number of products.
@@ -100,8 +101,13 @@ def choose_splits(num_products: int, seed: int, validation_fraction: float) -> l
         groups.setdefault(spec.category, {}).setdefault(spec.name, []).append(index)
     splits = [SPLITS[0]] * num_products
     rng = np.random.default_rng([seed, num_products, 0, 1])
+    # Of its own: what the other categories draw stays as it is.
+    single_rng = np.random.default_rng([seed, num_products, 0, 2])
     for names in groups.values():
-        for index in _validation_of(names, validation_fraction, rng):
+        chosen = _validation_of(names, validation_fraction, rng)
+        if not chosen and len(names) > 1:  # every sub-category has one product
+            chosen = [int(single_rng.choice(sum(names.values(), [])))]
+        for index in chosen:
             splits[index] = SPLITS[1]
     return splits
 
@@ -250,52 +256,47 @@ def draw_catalogue(
     return counts
 
 
-def define_flags() -> None:
+def flag_page():
     """Flags of the command; not at import, for others import `draw_catalogue`."""
-    flags.DEFINE_string(
-        "output_dir", None, "Folder to write the catalogue to. Required.", required=True
+    page = cli.FlagPage("Draws a fashion catalogue by program: pictures, texts, truth.")
+    page.heading("Output")
+    page.string("output_dir", None, "Folder to write the catalogue to.", required=True)
+    page.string("sheet", None, "PNG file for a contact sheet of 40 pictures.")
+    page.bool(
+        "sheet_boxes", False, "Draw the attributes' rectangles on the contact sheet."
     )
-    flags.DEFINE_integer(
+    page.heading("Catalogue")
+    page.integer(
         "num_products",
         1200,
-        f"Number of products, {MIN_PRODUCTS} to {MAX_PRODUCTS}; a product has 1 to 4 "
-        "pictures, 2.05 on average, some 50 KB each.",
+        f"Products, {MIN_PRODUCTS} to {MAX_PRODUCTS}; a product has 1 to 4 pictures, "
+        "2.05 on average, some 50 KB each.",
     )
-    flags.DEFINE_integer("seed", 0, "Seed of everything drawn, 0 or more.")
-    flags.DEFINE_float(
-        "validation_fraction", 0.15, "Share of the products in the validation split."
+    page.float(
+        "validation_fraction",
+        0.15,
+        "Share of the products in the validation split, 0.05 to 0.5.",
     )
-    flags.DEFINE_integer(
-        "num_workers", None, "Processes that draw; by default one a CPU core."
+    page.integer("seed", 0, "Of everything drawn, 0 or more.")
+    page.heading("Running")
+    page.integer(
+        "num_workers",
+        os.cpu_count() or 1,
+        "Processes that draw, 1 or more; the default is one a CPU core. The files are "
+        "the same whatever their number.",
     )
-    flags.DEFINE_string(
-        "sheet", None, "PNG file to write a contact sheet of 40 pictures to."
-    )
-    flags.DEFINE_bool(
-        "sheet_boxes", False, "Draws the attributes' rectangles on the contact sheet."
-    )
+    return page
 
 
-def main(argv) -> None:
-    """Draws the catalogue the flags ask for."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Arguments should be flags. Received: {argv[1:]}")
-    values = flags.FLAGS
-    try:
-        counts = draw_catalogue(
-            values.output_dir,
-            values.num_products,
-            values.seed,
-            values.validation_fraction,
-            values.num_workers,
-        )
-        if values.sheet:
-            sheet.draw_sheet(values.output_dir, values.sheet, values.sheet_boxes)
-    except (ValueError, OSError) as error:
-        sys.exit(f"catalogue: {error}")
+def main(values) -> None:
+    """Draws the catalogue that the flags (a dict) ask for."""
+    path, boxes = values.pop("sheet"), values.pop("sheet_boxes")
+    counts = draw_catalogue(**values)
+    if path:
+        sheet.draw_sheet(values["output_dir"], path, boxes)
     print(json.dumps(counts))
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    PAGE = flag_page()
+    cli.run(lambda: main(PAGE.values()), PAGE)

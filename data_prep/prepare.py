@@ -12,8 +12,6 @@ import os
 import shutil
 import time
 
-from absl import logging
-
 from data_prep import build_vocab, sources
 from data_prep import saliency as saliency_methods
 from data_prep.shards import (
@@ -78,20 +76,13 @@ def _labels(products):
     }
 
 
-def _vocabulary(products, output_dir, vocab_file, vocab_size):
-    """Puts the data set's vocab.txt in place; returns its path."""
-    path = os.path.join(output_dir, dataset_info.VOCAB_NAME)
+def _put_vocabulary(products, path, vocab_file, vocab_size):
+    """Puts the data set's vocab.txt in place: the one given, or one that is learnt."""
     if vocab_file:
         build_vocab.write_vocabulary(tokenization.read_vocabulary(vocab_file), path)
-    elif os.path.exists(path):
-        tokenization.read_vocabulary(path)
-        logging.info("%s is there already and is kept (remove it for another)", path)
     else:
         texts = (p.text for p in products if p.split == "train")
-        build_vocab.write_vocabulary(
-            build_vocab.build_vocabulary(texts, vocab_size), path
-        )
-    return path
+        build_vocab.learn_vocabulary(texts, vocab_size, path)
 
 
 def _keep_saliency(locker, weights, output_dir):
@@ -179,7 +170,9 @@ def prepare(
         what=f"{source}'s",
     )
     check(skipped.rows)
-    vocab = _vocabulary(products, output_dir, vocab_file, vocab_size)
+    if vocab_file:
+        tokenization.read_vocabulary(vocab_file)  # its errors should come at once
+    vocab = os.path.join(output_dir, dataset_info.VOCAB_NAME)
     settings = shard_writer.PrepareSettings(
         patch_arm=patch_arm,
         backbone=backbone,
@@ -194,9 +187,10 @@ def prepare(
         saliency_weights=saliency_weights or None,
         alignments=alignments or None,
     )
-    built = networks.build_networks(settings)  # its errors should come at once
+    built = networks.build_networks(settings)  # and its errors
     described = built.describe()
     describe.remove_info(output_dir)
+    _put_vocabulary(products, vocab, vocab_file, vocab_size)
     kept = _keep_saliency(built.locker, settings.saliency_weights, output_dir)
     del built
     receipts = _write_all(products, settings, images_per_shard, output_dir, beam_args)

@@ -4,9 +4,7 @@ Station before the shards: `data_prep.saliency_unet` trains the network that fin
 box which `data_prep.prepare` locks.
 """
 
-import csv
 import dataclasses
-import json
 import math
 import os
 from concurrent import futures
@@ -17,8 +15,10 @@ import tensorflow as tf
 from data_prep import sources
 from data_prep.pictures import read_picture
 from kaleido_tf.data import patches
+from kaleido_tf.data.manifest import field, is_utf8, read_lines
 
 _READERS = 4
+_KEYS = ("product_id", "image_id", "image", "mask", "split")
 # The embedded catalogue keeps its masks out of the manifest, with the other truth.
 _CATALOGUE_MASK = os.path.join("truth", "masks", "{image_id}.png")
 _MAX_TURN = math.radians(12)
@@ -55,18 +55,14 @@ def read_masked_manifest(path, skipped, validation_fraction=0.1):
 
     Raises:
       FileNotFoundError: no manifest.
-      ValueError: no line with a mask.
+      ValueError: an ending that isn't .jsonl or .csv, or no line with a mask.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"`manifest` should be a file of JSON lines or CSV. Received: {path}"
-        )
     folder = os.path.dirname(os.path.abspath(path))
     found = []
     for number, row in _rows(path, skipped):
         masked = _masked_image(row, folder, validation_fraction)
         if masked is None or not os.path.isfile(masked.mask_path):
-            where = masked.mask_path if masked else sorted(row)
+            where = masked.mask_path if masked else [*map(str, row)]
             skipped.add("no mask", f"no `mask` file, received {where}", line=number)
         else:
             found.append(masked)
@@ -80,18 +76,13 @@ def read_masked_manifest(path, skipped, validation_fraction=0.1):
 
 def _rows(path, skipped):
     """Yields (line number, dict)."""
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        if os.fspath(path).endswith(".csv"):
-            yield from enumerate(csv.DictReader(file), start=2)
-            return
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                skipped.add("not JSON", str(error), line=number)
-                continue
-            if isinstance(row, dict):
-                yield number, row
+    for number, row in read_lines(path):
+        if isinstance(row, tuple):
+            skipped.add(*row, line=number)
+        elif not all(is_utf8(field(row, key)) for key in _KEYS):
+            skipped.add("not UTF-8", f"one of {_KEYS} isn't UTF-8", line=number)
+        else:
+            yield number, row
 
 
 def _masked_image(row, folder, validation_fraction):

@@ -34,16 +34,19 @@ def place(picture, patch_arm, to_canvas, lock):
 
 
 def source_sha256(products):
-    """Hash of what a shard is made from: manifest lines and sizes of the pictures.
+    """Hash of what a shard is made from: manifest lines, the pictures' sizes and times.
 
-    A text that was changed or a picture that was repaired since makes another one.
+    A text or a picture that was changed since makes another one. It decides whether a
+    shard is written again, nothing in the shard: where only the time is another (a copy
+    of the catalogue), the same bytes are written.
     """
     digest = hashlib.sha256()
     for product in products:
         try:
-            size = os.path.getsize(product.image_path)
+            status = os.stat(product.image_path)
+            file = [status.st_size, status.st_mtime_ns]
         except (OSError, ValueError):
-            size = None
-        row = [*dataclasses.astuple(product), size]
+            file = None
+        row = [*dataclasses.astuple(product), file]
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()

@@ -112,6 +112,33 @@ def test_splits_hold_every_subcategory_where_there_are_enough():
     assert abs(splits.count("validation") / 700 - 0.15) < 0.02
 
 
+@pytest.mark.parametrize("num_products", range(100, 141, 5))
+def test_small_catalogues_have_every_category_in_both_splits(num_products):
+    for seed in range(40):
+        splits = catalogue.choose_splits(num_products, seed, 0.15)
+        found = {"train": set(), "validation": set()}
+        for index, split in enumerate(splits):
+            found[split].add(catalogue.product.spec_of(index, seed).category)
+        assert len(found["train"]) == len(found["validation"]) == 15, seed
+        assert splits == catalogue.choose_splits(num_products, seed, 0.15)
+
+
+def test_splits_are_those_of_every_version():
+    """A finished catalogue and one drawn again are the same, byte by byte."""
+    splits = {
+        n: "".join(
+            split[0] for s in seeds for split in catalogue.choose_splits(n, s, 0.15)
+        )
+        for n, seeds in {100: (1, 3), 140: (0, 1), 1200: (0, 1, 2)}.items()
+    }
+    digest = {n: hashlib.sha256(v.encode()).hexdigest()[:16] for n, v in splits.items()}
+    assert digest == {
+        100: "ecb65765d6c386f0",
+        140: "cdc7904936cbb760",
+        1200: "7496133e56d77f8e",
+    }
+
+
 def test_a_product_has_one_to_four_views_and_one_text(rows):
     texts, numbers = {}, {}
     for row in rows:
@@ -283,6 +310,15 @@ def test_command_reports_a_wrong_flag():
     )
     assert done.returncode != 0
     assert "`num_products` should be from 100 to 100000. Received: 7" in done.stderr
+
+
+def test_help_page_of_the_command():
+    command = [sys.executable, "-m", "data_prep.catalogue", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Output:\n  --output_dir=STRING  (required)\n" in done.stdout
+    assert "--num_products=INT  (default: 1200)" in done.stdout
+    assert f"--num_workers=INT  (default: {os.cpu_count()})" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_every_value_can_be_said():

@@ -129,9 +129,14 @@ def test_a_folder_without_rights(catalogue, tmp_path, mean_colour, monkeypatch):
         patch.setattr(os, "makedirs", refused)
         with pytest.raises(PermissionError, match="Permission denied: .*/data'"):
             prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
+    write_json = receipts.write_json
+
+    def refuse_shards(values, path, **_):
+        return refused(path) if ".tfrecord." in path else write_json(values, path)
+
     with monkeypatch.context() as patch:
-        patch.setattr(receipts, "write_json", lambda values, path, **_: refused(path))
-        with pytest.raises(OSError, match="Permission denied: .*receipt.json"):
+        patch.setattr(receipts, "write_json", refuse_shards)
+        with pytest.raises(OSError, match="Permission denied: .*tfrecord.receipt.json"):
             prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
 
     # Pictures that can't be opened are listed as others that can't be read.

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import pictures, prepare, sources
+from data_prep import build_vocab, pictures, prepare, sources
 from data_prep.shards import pipeline, receipts, shard_plan, shard_writer
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import backbone as backbone_lib
@@ -299,6 +299,30 @@ def test_only_what_is_missing_or_changed_is_rewritten(
         prepare.prepare(str(catalogue), str(out), **SMALL)
     with pytest.raises(FileNotFoundError, match="not a finished data set"):
         DatasetInfo.load(str(out))
+
+
+def test_another_manifest_into_the_same_folder(catalogue, tmp_path, mean_colour):
+    """A wrong command leaves the data set whole; a right one learns its vocabulary."""
+    settings = {**SMALL, "images_per_shard": 9, "images_per_batch": 8}
+    settings["patch_arm"] = "fixed"
+    out = tmp_path / "data"
+    first = prepare.prepare(str(catalogue), str(out), **settings)
+    edit(catalogue, lambda rows: [row.update(title="Green hat") for row in rows])
+    for wrong in ({"alignments": "nowhere"}, {"vocab_file": "nowhere"}):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            prepare.prepare(str(catalogue), str(out), **settings | wrong)
+    assert DatasetInfo.load(str(out)).values == first
+    info = prepare.prepare(str(catalogue), str(out), **settings)
+    rows = [row for row in lines_of(catalogue) if row["split"] == "train"]
+    texts = [f"{row['title']}. {row['description']}" for row in rows]
+    pieces = tokenization.read_vocabulary(str(out / "vocab.txt"))
+    assert pieces == build_vocab.build_vocabulary(texts, SMALL["vocab_size"])
+    assert info["vocab_sha256"] != first["vocab_sha256"]
+    tokenizer = tokenization.Tokenizer(pieces)
+    loaded = DatasetInfo.load(str(out))
+    for row in records.read_shard(loaded.shard_paths("train")[0], loaded.shapes):
+        ids = tokenizer.tokenize([row["text"].decode()]).to_list()[0]
+        assert row["token_ids"].tolist() == ids
 
 
 @pytest.mark.parametrize("arm", ["fixed", "kaleido"])

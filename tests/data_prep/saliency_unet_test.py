@@ -218,6 +218,35 @@ def test_manifest_lines_that_do_not_fit(manifest, tmp_path):
         saliency_data.read_masked_manifest(str(path), sources.SkipList())
 
 
+def test_a_csv_of_pictures_and_masks(manifest, tmp_path):
+    """Its lines are read as those of any manifest: a stray quote costs one line."""
+    folder = pathlib.Path(manifest).parent
+    lines = [f"p{n},{folder}/v{n}.png,{folder}/m{n}.png,Bag" for n in range(0, 20, 2)]
+    lines[3] = lines[3].replace("Bag", '"14 inch bag')
+    lines[4] += ",and,more"
+    lines[5] = "p10,,,Bag,and,more"
+    lines[6] = "p\udce9" + lines[6]
+    path = tmp_path / "manifest.csv"
+    text = "\n".join(["product_id,image,mask,title", *lines])
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    skipped = sources.SkipList()
+    images = saliency_data.read_masked_manifest(str(path), skipped)
+    assert [i.product_id for i in images] == [
+        "p0",
+        "p2",
+        "p4",
+        "p8",
+        "p14",
+        "p16",
+        "p18",
+    ]
+    assert [(row["line"], row["reason"]) for row in skipped.rows] == [
+        (5, "unclosed quote"),
+        (7, "no mask"),
+        (8, "not UTF-8"),
+    ]
+
+
 def test_augmented_masks_follow_their_pictures():
     canvases = np.full((6, 40, 40, 4), 230, np.uint8)
     canvases[..., 3] = 0
