@@ -58,7 +58,8 @@ def _training_flags(page):
     page.integer(
         "text_length",
         None,
-        "Word pieces of a text, [CLS] and [SEP] included. Default: as pre-trained.",
+        "Word pieces of a text, [CLS] and [SEP] included.",
+        shown_default="as pre-trained",
         lower_bound=3,
     )
     page.integer("num_steps", 5000, "Length of the run, steps.", lower_bound=1)
@@ -69,15 +70,16 @@ def _training_flags(page):
     page.float(
         "dropout",
         0.1,
-        "Dropout rate on the pooled output, under the classes' dense layer.",
+        "Share of the pooled output's numbers, 0 to 1, that a step drops under the "
+        "classes' dense layer.",
         lower_bound=0,
         upper_bound=1,
     )
     page.float(
         "dev_fraction",
         0.1,
-        "Share of the training products, chosen by a hash of their ids, that is left "
-        "out of training and chooses the best checkpoint.",
+        "Share of the training products, 0 to 1, chosen by a hash of their ids, that "
+        "is left out of training and chooses the best checkpoint.",
         lower_bound=0,
         upper_bound=1,
     )
@@ -86,10 +88,11 @@ def _training_flags(page):
     page.integer(
         "patience",
         5,
-        "End after so many rounds without a better figure on the dev part; 0: never.",
+        "Rounds without a better figure on the dev part that end the run; 0: it never "
+        "ends early.",
         lower_bound=0,
     )
-    page.integer("seed", 0, "Of new weights, order and draws.")
+    training_flags.seed(page, "new weights, order and what a task draws")
 
 
 def _evaluation_flags(page):
@@ -102,7 +105,12 @@ def _evaluation_flags(page):
     )
     page.string("output_dir", None, "Folder for the results (needed).")
     page.string("split", "validation", "Which records.")
-    page.integer("eval_batch_size", 256, "Records or pairs at once.", lower_bound=1)
+    page.integer(
+        "eval_batch_size",
+        256,
+        "Records or pairs that are computed at once.",
+        lower_bound=1,
+    )
     page.integer(
         "top_k", 10, "Labels, or ranked items, a line of predictions.", lower_bound=1
     )
@@ -128,14 +136,16 @@ def _task_flags(page):
     page.float(
         "hard_rate",
         0.5,
-        "In training, the share of mismatched pairs from the same sub-category.",
+        "In training, the share, 0 to 1, of mismatched pairs from the same "
+        "sub-category.",
         lower_bound=0,
         upper_bound=1,
     )
     page.float(
         "contrastive_weight",
         None,
-        "In training, factor of the loss on the vectors. Default: as pre-trained.",
+        "In training, factor of the loss on the vectors in the total.",
+        shown_default="as pre-trained",
         lower_bound=0,
     )
     page.heading("--task=captioning")
@@ -150,8 +160,8 @@ def _task_flags(page):
     page.float(
         "word_dropout",
         0.0,
-        "In training by next_word, the share of the pieces read that are hidden: the "
-        "picture has to tell what they did.",
+        "In training by next_word, the share, 0 to 1, of the pieces read that are "
+        "hidden: the picture has to tell what they did.",
         lower_bound=0,
         upper_bound=1,
     )

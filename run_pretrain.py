@@ -21,6 +21,7 @@ from kaleido_tf.training import (
     checkpoints,
     distribution,
     loop,
+    run_data,
     run_folder,
     stopping,
     training_flags,
@@ -87,8 +88,9 @@ def _model_flags(page):
     page.integer(
         "contrastive_size",
         None,
-        "Length of the vectors of the eighth loss, which aligns text and image before "
-        "fusion; 0 trains the paper's seven. Default: the preset's (0 at base size).",
+        "Numbers in a vector of the eighth loss, which aligns text and image before "
+        "fusion; 0 trains the paper's seven.",
+        shown_default="that of --model; 0 for base",
     )
     page.string(
         "init_checkpoint",
@@ -114,17 +116,26 @@ def _training_flags(page):
         "in the data both are the same.",
     )
     page.float(
-        "mismatch_rate", 0.5, "Share of mismatched pairs.", lower_bound=0, upper_bound=1
+        "mismatch_rate",
+        0.5,
+        "Share of a batch's pairs that are mismatched, 0 to 1.",
+        lower_bound=0,
+        upper_bound=1,
     )
     page.float(
         "hard_rate",
         0.0,
-        "Of these, the share drawn from the same sub-category.",
+        "Of these, the share drawn from the same sub-category, 0 to 1.",
         lower_bound=0,
         upper_bound=1,
     )
-    page.integer("hard_start", 0, "Step from which hard_rate holds.", lower_bound=0)
-    page.integer("seed", 0, "Of weights, order, pairs, masks and corruptions.")
+    page.integer(
+        "hard_start",
+        0,
+        "Step from which hard_rate holds; before it, it is 0.",
+        lower_bound=0,
+    )
+    training_flags.seed(page, "weights, order, pairs, masks and corruptions")
     training_flags.rounds(page, steps_per_round=1000)
     training_flags.faults(page)
 
@@ -186,7 +197,7 @@ def _pretrain(flags):
     info = DatasetInfo.load(flags["data_dir"])
     config = make_config(flags, info)
     chief = distribution.is_chief(strategy)
-    run_folder.start(flags, config, _FREE_FLAGS, writes=chief)
+    run_folder.start(flags, config, info, _FREE_FLAGS, writes=chief)
     data = make_data(flags, info, config)
     num_steps = loop.whole_rounds(flags)
     with strategy.scope():
@@ -203,6 +214,7 @@ def _pretrain(flags):
     )
     start_step, state = loop.resume(flags["run_dir"], keeper)
     if flags["init_checkpoint"] and not start_step:
+        run_data.check_fits(flags["init_checkpoint"], info, run_data.PIECES)
         report = initial.load_any(
             model.pretrainer, flags["init_checkpoint"], info.vocab_file
         )

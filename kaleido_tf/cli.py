@@ -12,13 +12,15 @@ from absl import app, flags, logging
 
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 _HINT = "(--help explains every flag)"
+_NO_DEFAULT = "default: none"
 
 
 class FlagPage:
     """The flags of one command in declared order, under headings.
 
-    Every method that declares a flag takes its name, default and explanation, and
-    `required=True` for a flag that has to be given.
+    Every method that declares a flag takes its name, default and explanation,
+    `required=True` for a flag that has to be given, and `shown_default` (str), what the
+    page tells instead of the default where that is None and another is worked out.
 
     Example:
       >>> page = FlagPage("Pre-trains Kaleido-BERT.")
@@ -32,18 +34,30 @@ class FlagPage:
         self.flags = flags.FlagValues()
         self._rows = []  # headings (str) and flag holders
         self._texts = {}
+        self._shown_defaults = {}
         self._required = []
 
     def heading(self, title):
         self._rows.append(title)
 
-    def _add(self, define, name, text, arguments, required=False, **kwargs):
+    def _add(
+        self,
+        define,
+        name,
+        text,
+        arguments,
+        required=False,
+        shown_default=None,
+        **kwargs,
+    ):
         # absl could check what is required, but doesn't tell afterwards what that is.
         holder = define(name, *arguments, text, flag_values=self.flags, **kwargs)
         self._rows.append(holder)
         self._texts[name] = " ".join(text.split())
         if required:
             self._required.append(name)
+        if shown_default:
+            self._shown_defaults[name] = shown_default
         return holder
 
     def string(self, name, default, text, **kwargs):
@@ -96,8 +110,7 @@ class FlagPage:
                 lines += ["", f"{row}:"]
                 continue
             flag = self.flags[row.name]
-            note = "required" if row.name in self._required else _default_note(flag)
-            lines += [f"  --{flag.name}{_value_hint(flag)}  ({note})"]
+            lines += [f"  --{flag.name}{_value_hint(flag)}  ({self._note(flag)})"]
             lines += textwrap.wrap(
                 self._texts[row.name],
                 80,
@@ -105,6 +118,16 @@ class FlagPage:
                 subsequent_indent=" " * 6,
             )
         return "\n".join(lines)
+
+    def _note(self, flag):
+        """What stands in brackets behind a flag: str."""
+        if flag.name in self._required:
+            return "required"
+        if flag.name in self._shown_defaults:
+            return f"default: {self._shown_defaults[flag.name]}"
+        note = _default_note(flag)
+        told = re.search(r"\bdefault: ", self._texts[flag.name], re.IGNORECASE)
+        return "default: see below" if told and note == _NO_DEFAULT else note
 
     def explain(self, error):
         """What is wrong with the command line, out of absl's error: str."""
@@ -131,7 +154,7 @@ def _value_hint(flag):
 
 def _default_note(flag):
     if flag.default is None or flag.default == "" or flag.default == []:
-        return "default: none"
+        return _NO_DEFAULT
     if isinstance(flag.default, bool):
         return f"default: {str(flag.default).lower()}"
     if isinstance(flag.default, list):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 import run_finetune
+import run_pretrain
 from kaleido_tf.tasks import MODES, TASKS
 from kaleido_tf.training import finetuning
 
@@ -33,6 +35,8 @@ if __name__ == "__main__":
     page.heading("Sizes")
     page.integer("size", 8, "Side, pixels.", lower_bound=2)
     page.integer("limit", None, "Bound.")
+    page.integer("warmup", None, "Steps.", shown_default="a tenth of size")
+    page.integer("cooldown", None, "Steps. Default: a fifth of size.")
     page.float("rate", 0.5, "Share.", lower_bound=0, upper_bound=1)
     page.bool("quick", True, "Quick.")
     page.list("names", ["x", "y"], "Names.")
@@ -55,6 +59,10 @@ Sizes:
       Side, pixels.
   --limit=INT  (default: none)
       Bound.
+  --warmup=INT  (default: a tenth of size)
+      Steps.
+  --cooldown=INT  (default: see below)
+      Steps. Default: a fifth of size.
   --rate=FLOAT  (default: 0.5)
       Share.
   --quick=true|false  (default: true)
@@ -101,6 +109,8 @@ def test_values_and_defaults(run):
         "kind": "a",
         "size": 4,
         "limit": None,
+        "warmup": None,
+        "cooldown": None,
         "rate": 0.5,
         "quick": False,
         "names": [],
@@ -182,6 +192,51 @@ def test_every_flag_is_explained(command, titles, required, flag):
     assert all(row.endswith(")") and "  (" in row for row in rows)
     texts = page.split("\n  --")[1:]
     assert all("\n      " in text for text in texts)
+
+
+# What says in what a number is, or what is counted.
+UNITS = (
+    r"steps?\b|rounds?\b|pairs\b|pieces\b|images\b|texts\b|products\b|records\b|"
+    r"queries\b|lists\b|candidates\b|labels\b|captions\b|checkpoints\b|batches\b|"
+    r"numbers\b|any integer|0 to 1|per step|share\b|norm\b|factor\b|exponent\b"
+)
+
+
+@pytest.mark.parametrize("make", [run_pretrain.make_page, run_finetune.flag_page])
+def test_numbers_have_units_and_computed_defaults_are_told(make):
+    rows = make().help_text("x").split("\n  --")[1:]
+    computed = {}
+    for row in rows:
+        head, text = row.split("\n", 1)
+        if "=INT" in head or "=FLOAT" in head:
+            assert re.search(UNITS, text, re.IGNORECASE), row
+            computed[head.split("=")[0]] = head
+        assert "none" not in head or "default:" not in text.lower(), row
+    assert computed["warmup_steps"].endswith(
+        "(default: a tenth of num_steps, at most 5000)"
+    )
+    # On these two pages a number that isn't given is always worked out.
+    assert not [head for head in computed.values() if head.endswith("(default: none)")]
+
+
+@pytest.mark.parametrize("make", [run_pretrain.make_page, run_finetune.flag_page])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--weight_decay=-1", "a number of at least 0.0"),
+        ("--clip_norm=-3", "a number of at least 0.0"),
+        ("--warmup_steps=-1", "an integer of at least 0"),
+        ("--seed=-1", "an integer from 0 to 4294967295"),
+    ],
+)
+def test_values_below_the_bounds_are_refused(make, given, message):
+    page = make()
+    with pytest.raises(flags.Error) as error:
+        page.flags(["x", given])
+    name, value = given.split("=")
+    assert page.explain(error.value) == (
+        f"`{name}` should be {message}. Received: {value!r}"
+    )
 
 
 def test_finetuning_has_every_task_and_mode():

@@ -49,8 +49,8 @@ class DatasetInfo:
 
         Raises:
           FileNotFoundError: no info there.
-          ValueError: another schema version, or a vocabulary that isn't the one that
-            the records were made with.
+          ValueError: another schema version or level table, an unknown patch arm, or
+            a vocabulary that isn't the one that the records were made with.
         """
         path = os.path.join(directory, FILE_NAME)
         if not os.path.exists(path):
@@ -70,8 +70,24 @@ class DatasetInfo:
                 f" {version!r} (prepare the data again)"
             )
         info = cls(str(directory), values)
+        info._check_levels(path)
         info._check_vocabulary()
         return info
+
+    def _check_levels(self, path):
+        arm = self.values.get("patch_arm")
+        if arm not in PATCH_ARMS:
+            raise ValueError(
+                f"`patch_arm` in {path} should be one of {list(PATCH_ARMS)}. Received: "
+                f"{arm!r} (prepare the data again)"
+            )
+        ours = [dataclasses.asdict(level) for level in PATCH_ARMS[arm]]
+        received = self.values.get("levels", ours)
+        if received != ours:
+            raise ValueError(
+                f"`levels` in {path} should be the table of {arm} in config.py, {ours}."
+                f" Received: {received} (prepare the data again)"
+            )
 
     def _check_vocabulary(self):
         if not os.path.isfile(self.vocab_file):

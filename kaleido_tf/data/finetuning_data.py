@@ -110,8 +110,8 @@ class FinetuningData:
         """Records of the training split that lack what `needs` names."""
         return len(self._parts[2])
 
-    def steps_per_epoch(self):
-        """Whole batches of the training part: int."""
+    def steps_per_epoch(self, workers=1):
+        """Whole batches of the training part: int, for any number of workers."""
         steps = self.num_train_examples // self.batch_size
         if not steps:
             raise ValueError(
@@ -157,12 +157,11 @@ class FinetuningData:
                 f"Received: {self.batch_size}"
             )
         batch_size, steps = self.batch_size // workers, self.steps_per_epoch()
-        records_of = self.epoch_reader()
+        records_of = self.epoch_reader(worker, workers)
 
         def part(epoch):
             # Whole batches only: what is left over is another record every epoch.
-            share = records_of(epoch).shard(workers, worker)
-            return share.take(steps * batch_size)
+            return records_of(epoch).take(steps * batch_size)
 
         epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
         serialized = epochs.flat_map(part)
@@ -177,15 +176,17 @@ class FinetuningData:
             batches, make, self.seed, start_step, worker
         )
 
-    def epoch_reader(self):
+    def epoch_reader(self, worker=0, workers=1):
         """Function of an epoch -> its records, as `PretrainingData.epoch_reader`.
 
-        Those of the dev part are left out.
+        Those of the dev part are left out. Of several workers each goes through the
+        common order: how many of a shard's records are left out differs.
         """
         paths, count = self.info.shard_paths("train"), self.num_train_examples
+        keep = self._keep(dev=False)
         return lambda epoch: input_pipeline.shuffled_records(
-            paths, self.seed, epoch, count, self._keep(dev=False)
-        )
+            paths, self.seed, epoch, count, keep
+        ).shard(workers, worker)
 
     def dev_dataset(self, make_batch):
         """The dev part once, in order; the last batch may be smaller.

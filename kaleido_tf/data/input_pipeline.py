@@ -17,11 +17,8 @@ TRIM = 8  # a batch's texts are cut to a multiple of it: at most T / 8 shapes
 _SHUFFLE_RECORDS = 4096  # serialized records held for shuffling
 
 
-def shuffled_records(paths, seed, epoch, count, keep=None):
+def shuffled_records(paths, seed, epoch, count, keep=None, worker=0, workers=1):
     """Serialized records of one epoch in that epoch's order.
-
-    Every worker goes through the common order and takes its share of it: shards need
-    not divide evenly, and no two workers see the same record.
 
     Args:
       paths: the shards.
@@ -30,12 +27,15 @@ def shuffled_records(paths, seed, epoch, count, keep=None):
       count: number of records.
       keep: function of a serialized record -> bool scalar, which it must pass; None
         keeps every record.
+      worker, workers: of several, each reads as many shards, other ones every epoch; no
+        two read the same one, and at most `workers` - 1 are left to the next epoch.
     """
     # The graph's own seed, or a global seed of 0 would break `shuffle` (it can't
     # compare a tensor with 0) and any other would change the order.
     tf.compat.v1.set_random_seed(1)
     pair = tf.stack([tf.cast(seed, tf.int64), epoch])
     order = tf.argsort(tf.random.stateless_uniform([len(paths)], pair))
+    order = order[worker : len(paths) // workers * workers : workers]
     files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(paths), order))
     data = files.interleave(tf.data.TFRecordDataset, cycle_length=4, block_length=16)
     if keep is not None:
@@ -196,8 +196,12 @@ class PretrainingData:
             aligned=self.masking == "aligned",
         )
 
-    def steps_per_epoch(self):
-        """Whole batches of the training split: int."""
+    def steps_per_epoch(self, workers=1):
+        """Whole batches of the training split: int.
+
+        Args:
+          workers: processes that read a share of their own.
+        """
         steps = self.info.num_examples("train") // self.batch_size
         if not steps:
             raise ValueError(
@@ -205,15 +209,29 @@ class PretrainingData:
                 f"{self.info.num_examples('train')} examples. Received: "
                 f"{self.batch_size}"
             )
-        return steps
+        return self._dealt_steps(workers) or steps
+
+    def _dealt_steps(self, workers):
+        """Steps of an epoch whose shards are dealt out; 0 where that isn't done.
+
+        It isn't where it would leave more than half of the records to other epochs:
+        with fewer shards than workers, or with very uneven ones.
+        """
+        if workers == 1:
+            return 0
+        counts = sorted(shard["num_examples"] for shard in self.info.shards("train"))
+        # Whichever shards an epoch deals to a worker, it has these many records.
+        least = sum(counts[: len(counts) // workers])
+        dealt = least // (self.batch_size // workers)
+        return dealt if 2 * dealt * self.batch_size >= sum(counts) else 0
 
     def training_dataset(self, start_step=0, worker=0, workers=1):
         """Endless batches from global step `start_step` on.
 
         Args:
           start_step: number of batches already consumed.
-          worker, workers: index and number of the processes that read; each gets its
-            own part of every batch.
+          worker, workers: index and number of the processes that read; each makes its
+            own part of every batch from shards of its own, see `epoch_reader`.
 
         Returns:
           tf.data.Dataset of (inputs, labels), dicts; all shapes are static but the
@@ -225,14 +243,13 @@ class PretrainingData:
                 f"Received: {self.batch_size}"
             )
         batch_size = self.batch_size // workers
-        steps = self.steps_per_epoch()
-        records_of = self.epoch_reader()
+        steps = self.steps_per_epoch(workers)
+        records_of = self.epoch_reader(worker, workers)
         epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
 
         def part(epoch):
             # Whole batches only: what is left over is another record every epoch.
-            share = records_of(epoch).shard(workers, worker)
-            return share.take(steps * batch_size)
+            return records_of(epoch).take(steps * batch_size)
 
         serialized = epochs.flat_map(part)
         serialized = serialized.skip(start_step % steps * batch_size)
@@ -255,13 +272,24 @@ class PretrainingData:
         fixed = dataclasses.replace(self, seed=20210310, hard_rate=0.0)
         return fixed._finish(batches, 0, 0, None)
 
-    def epoch_reader(self):
+    def epoch_reader(self, worker=0, workers=1):
         """Function of an epoch (int64 scalar) -> its training records in their order.
 
         They are serialized. The shards are checked at once, and not in each epoch.
+
+        Args:
+          worker, workers: of several, each reads shards of its own, as
+            `shuffled_records` deals them; where they are too few to go round, each goes
+            through the common order and takes every so many'th record.
         """
         paths, count = self.info.shard_paths("train"), self.info.num_examples("train")
-        return lambda epoch: shuffled_records(paths, self.seed, epoch, count)
+        if self._dealt_steps(workers):
+            return lambda epoch: shuffled_records(
+                paths, self.seed, epoch, count // workers, None, worker, workers
+            )
+        return lambda epoch: shuffled_records(paths, self.seed, epoch, count).shard(
+            workers, worker
+        )
 
     def _finish(self, batches, start_step, worker, batch_size):
         def make(serialized, seed):

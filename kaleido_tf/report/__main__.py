@@ -47,7 +47,10 @@ def flag_page():
     page.heading("Output")
     page.string("output_dir", "report", "Folder for the page and the pictures.")
     page.string(
-        "title", None, "Title of the page. Default: made of the catalogue's folder."
+        "title",
+        None,
+        "Title of the page.",
+        shown_default="Kaleido-BERT on, and the manifest's folder",
     )
     return page
 

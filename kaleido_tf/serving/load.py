@@ -24,7 +24,7 @@ from kaleido_tf.modeling import (
 )
 from kaleido_tf.serving import answers, images, signatures
 from kaleido_tf.tasks.matcher_parts import MatcherParts
-from kaleido_tf.training import checkpoints, run_folder
+from kaleido_tf.training import checkpoints, run_data, run_folder
 
 CLASSIFICATIONS = ("category", "subcategory")
 
@@ -188,6 +188,7 @@ class Loader:
         prefix = checkpoints.checkpoint_prefix(path)
         config = checkpoints.run_config(prefix)
         self.info.check_config(config)
+        run_data.check_fits(prefix, self.info)
         notes = run_folder.read_task(prefix)
         if task and notes.get("task") != task:
             received = notes.get("task")

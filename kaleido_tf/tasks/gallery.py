@@ -1,8 +1,8 @@
 """The full gallery of a split: every text for an image, every image for a text.
 
-Queries and items of either direction, all pairs where a split is small enough, else two
-stages (`first_stage.py`): the cosine of cached vectors finds candidates, the scorer
-ranks them anew.
+Queries and items of either direction, all pairs where a split is small enough. A larger
+one is ranked in two stages (`first_stage.py`) where the model has vectors: their cosine
+finds candidates, the scorer ranks these anew. Without vectors it is left out.
 """
 
 import dataclasses
@@ -101,7 +101,8 @@ class GalleryPlan:
     Attributes:
       scorer: what ranks, see `scoring.py`.
       cosine: `VectorScorer` of the first stage, or None.
-      max_pairs: up to so many pairs (texts x images), all are scored.
+      max_pairs: up to so many pairs (texts x images), all are scored; more are ranked
+        in two stages if there is a `cosine`, else left out. 0: none are ranked.
       rerank: n, items of a query that the scorer ranks anew in two stages; 0 leaves the
         first stage's order.
     """

@@ -21,5 +21,8 @@ def add(page, max_full_pairs, lists_required=False):
     page.integer(
         "max_full_pairs",
         max_full_pairs,
-        "Rank the whole split too if it has at most so many pairs (texts x images).",
+        "Pairs (texts x images) up to which the whole split is ranked too, by scoring "
+        "every pair. A larger one is ranked in two stages where the model has vectors "
+        "(their cosine finds candidates, the score ranks these anew), else left out. "
+        "0: the whole split isn't ranked, and retrieval's --mode=predict is an error.",
     )

@@ -29,6 +29,7 @@ class Progress(tf_keras.callbacks.Callback):
 
     def __init__(self, num_steps, batch_size, start_step, seconds=_PROGRESS_SECONDS):
         super().__init__()
+        self._supports_tf_logs = True  # or every step waits for its means
         self.num_steps, self.batch_size = num_steps, batch_size
         self.step = start_step
         self.seconds = seconds
@@ -86,6 +87,7 @@ class RoundEnd(tf_keras.callbacks.Callback):
         chooser=None,
     ):
         super().__init__()
+        self._supports_tf_logs = True
         self.run_dir, self.keeper = run_dir, keeper
         self.steps_per_round, self.batch_size = steps_per_round, batch_size
         self.writes_logs = writes_logs
@@ -171,16 +173,25 @@ def drop_rows_after(run_dir, step):
     path = os.path.join(run_dir, METRICS_NAME)
     if not os.path.exists(path):
         return
-    kept = [row for row in read_metrics(run_dir) if row["step"] <= step]
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in kept)
-    os.replace(f"{path}.tmp", path)
+    write_rows(path, [row for row in read_metrics(run_dir) if row["step"] <= step])
 
 
 def read_metrics(run_dir):
     """Rows of a run's metrics.jsonl; a last line that was cut off is left out."""
+    return read_rows(os.path.join(run_dir, METRICS_NAME))
+
+
+def write_rows(path, rows):
+    """Writes lines of JSON, all or none of them."""
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    os.replace(f"{path}.tmp", path)
+
+
+def read_rows(path):
+    """Lines of JSON: list of dicts; a last line that was cut off is left out."""
     rows = []
-    with open(os.path.join(run_dir, METRICS_NAME), encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         for line in file:
             try:
                 rows.append(json.loads(line))

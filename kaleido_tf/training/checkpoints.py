@@ -20,6 +20,7 @@ CHECKPOINT_FOLDER = "checkpoints"
 BEST_FOLDER = "best"
 CONFIG_NAME = "config.json"
 _VECTORS = "vector_projection"
+_NOT_WEIGHTS = (".done", ".done.tmp", ".round")  # ends of a checkpoint's other files
 # What TensorFlow raises: IndexError, for one, where a data file is too short.
 _BROKEN = (tf.errors.OpError, RuntimeError, IndexError, ValueError, AssertionError)
 
@@ -253,6 +254,9 @@ class CheckpointKeeper:
     def save(self, step, round_state=None):
         """Writes `ckpt-<step>`, where this process writes at all.
 
+        Where a whole checkpoint of that step is there already (a stop and its round's
+        end fall on one step), its weights stay: they are the same.
+
         Args:
           step: int.
           round_state: what belongs to a round that isn't over, as JSON has it.
@@ -270,12 +274,14 @@ class CheckpointKeeper:
         self._check_finite(step)
         os.makedirs(self.folder, exist_ok=True)
         prefix = os.path.join(self.folder, f"ckpt-{step}")
-        if os.path.exists(f"{prefix}.done"):  # a stop and a round's end at one step
-            os.remove(f"{prefix}.done")
         try:
-            self._write(prefix, round_state)
+            if _is_whole(prefix):
+                self._write_round(prefix, round_state)
+            else:
+                self._write(prefix, round_state)
         except (OSError, tf.errors.OpError) as error:
-            self._remove_begun(prefix)
+            if not _is_whole(prefix):
+                self._remove_begun(prefix)
             reason = str(error).strip().splitlines()[0]
             raise OSError(
                 f"{self.folder} should have room for a checkpoint. Received: {reason} "
@@ -287,19 +293,38 @@ class CheckpointKeeper:
         return prefix
 
     def _write(self, prefix, round_state):
-        start = os.path.basename(prefix) + "."
-        for name in os.listdir(self.folder):  # what an earlier process left there
-            if name.startswith(start):
-                os.remove(os.path.join(self.folder, name))
+        for name in self._files(prefix):  # what an earlier process left there
+            os.remove(os.path.join(self.folder, name))
         self._checkpoint.write(prefix)
         if round_state is not None:
-            with open(f"{prefix}.round", "w", encoding="utf-8") as file:
-                json.dump(round_state, file)
-        files = [name for name in os.listdir(self.folder) if name.startswith(start)]
-        sizes = {n: os.path.getsize(os.path.join(self.folder, n)) for n in files}
-        with open(f"{prefix}.done.tmp", "w", encoding="utf-8") as file:
-            json.dump(sizes, file)
+            _write_json(round_state, f"{prefix}.round")
+        self._write_done(prefix, self._files(prefix))
+
+    def _write_round(self, prefix, round_state):
+        """Gives a whole checkpoint another round state; it stays whole throughout."""
+        weights = [n for n in self._files(prefix) if not n.endswith(_NOT_WEIGHTS)]
+        self._write_done(prefix, weights)
+        if os.path.exists(f"{prefix}.round"):
+            os.remove(f"{prefix}.round")
+        if round_state is not None:
+            _write_json(round_state, f"{prefix}.round")
+            self._write_done(prefix, [*weights, f"{os.path.basename(prefix)}.round"])
+
+    def _files(self, prefix):
+        """Names of a checkpoint's files."""
+        start = os.path.basename(prefix) + "."
+        return [name for name in os.listdir(self.folder) if name.startswith(start)]
+
+    def _write_done(self, prefix, names):
+        """Writes down that these files are whole, once they are on the disk."""
+        paths = {name: os.path.join(self.folder, name) for name in names}
+        for path in paths.values():
+            _sync(path)
+        sizes = {name: os.path.getsize(path) for name, path in paths.items()}
+        _write_json(sizes, f"{prefix}.done.tmp")
+        _sync(f"{prefix}.done.tmp")
         os.replace(f"{prefix}.done.tmp", f"{prefix}.done")
+        _sync(self.folder)
 
     def _check_finite(self, step):
         if not all(_is_finite(weight) for weight in self._weights):
@@ -319,8 +344,7 @@ class CheckpointKeeper:
         """Takes a checkpoint away, where this process writes at all."""
         if not self.writes:
             return
-        start = os.path.basename(prefix) + "."
-        names = [n for n in os.listdir(self.folder) if n.startswith(start)]
+        names = self._files(prefix)
         # The .done file goes first, so that no half-removed checkpoint looks whole.
         for name in sorted(names, key=lambda n: not n.endswith(".done")):
             os.remove(os.path.join(self.folder, name))
@@ -361,10 +385,26 @@ class CheckpointKeeper:
                 f"{prefix} should be readable. Received: {str(error).splitlines()[0]} "
                 "(remove its files to go on from the checkpoint before it)"
             ) from error
-        if not os.path.exists(f"{prefix}.round"):
+        with open(f"{prefix}.done", encoding="utf-8") as file:
+            named = json.load(file)
+        if f"{os.path.basename(prefix)}.round" not in named:
             return step, None
         with open(f"{prefix}.round", encoding="utf-8") as file:
             return step, json.load(file)
+
+
+def _write_json(content, path):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+
+
+def _sync(path):
+    """Has a file's content, or a folder's names, written through to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_finite(weight):

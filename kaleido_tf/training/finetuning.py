@@ -23,6 +23,7 @@ from kaleido_tf.training import (
     checkpoints,
     distribution,
     loop,
+    run_data,
     run_folder,
     stopping,
     training_flags,
@@ -151,7 +152,7 @@ def _train(settings, make_job):
     context = make_context(settings)
     flags = {k: v for k, v in settings.items() if k not in EVALUATION_FLAGS}
     chief = distribution.is_chief(strategy)
-    run_folder.start(flags, context.config, _FREE_FLAGS, writes=chief)
+    run_folder.start(flags, context.config, context.info, _FREE_FLAGS, writes=chief)
     num_steps = loop.whole_rounds(settings)
     with strategy.scope():
         job = make_job(context)
@@ -234,11 +235,14 @@ def _restore(settings, job, info, keeper, chooser):
     """
     start_step, state = loop.resume(settings["run_dir"], keeper)
     rows = callbacks.read_metrics(settings["run_dir"]) if start_step else []
-    chooser.replay(row for row in rows if row["split"] == HELD_OUT)
+    # Not every worker drops rows, and the one that does may be later.
+    last = loop.last_row_step(start_step, state)
+    chooser.replay(r for r in rows if r["split"] == HELD_OUT and r["step"] <= last)
     path = initial_checkpoint(settings)
     if start_step:
         return start_step, state
     if path:
+        run_data.check_fits(path, info, run_data.PIECES)
         report = initial.load_any(
             job.model,
             path,

@@ -80,10 +80,21 @@ def resume(run_dir, keeper):
     start_step, state = keeper.restore_state()
     keeper.remove_half_written(after=start_step)
     if keeper.writes:
-        callbacks.drop_rows_after(run_dir, start_step or -1)
+        callbacks.drop_rows_after(run_dir, last_row_step(start_step, state))
     if start_step:
         logging.info("going on from step %d of %s", start_step, run_dir)
     return start_step, state
+
+
+def last_row_step(start_step, state):
+    """The last step whose rows of metrics.jsonl stand where a run goes on: int.
+
+    Those of a round that isn't over will be written by its end.
+
+    Args:
+      start_step, state: see `resume`.
+    """
+    return start_step - 1 if state is not None or not start_step else start_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +256,7 @@ def _callbacks(flags, run, request):
         run.state,
         flags.get("save_steps", 0),
         flags.get("skip_nan_steps", 0),
-        functools.partial(batch_ids.batch_ids, run.data),
+        functools.partial(batch_ids.batch_ids, run.data, workers=_shares(flags, run)),
         flags["run_dir"],
     )
     progress = callbacks.Progress(num_steps, flags["batch_size"], run.start_step)
@@ -255,6 +266,12 @@ def _callbacks(flags, run, request):
         profile = profiling.ProfileSteps(flags["run_dir"], *steps, run.start_step)
         watchers.insert(0, profile)
     return watchers
+
+
+def _shares(flags, run):
+    """Processes that make a batch's parts from records of their own."""
+    own = flags.get("worker_data", "same_batch") == "own_share"
+    return distribution.worker_of(run.strategy)[1] if own else 1
 
 
 def _close_round(flags, run, datasets):

@@ -18,6 +18,7 @@ class ProfileSteps(tf_keras.callbacks.Callback):
 
     def __init__(self, run_dir, first, last, start_step=0):
         super().__init__()
+        self._supports_tf_logs = True  # or every step waits for its means
         self.folder = os.path.join(run_dir, "logs", "profile")
         self.first, self.last, self.step = first, last, start_step
         self._runs = False

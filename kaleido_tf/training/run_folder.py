@@ -1,33 +1,37 @@
-"""A run's folder: config, flags and versions; the same flags where it goes on.
+"""A run's folder: config, flags, data, versions; the same ones where it goes on.
 
 Shared by pre-training and fine-tuning. A fine-tuned run has `task.json` besides: its
 task, and what the task needs to know to use the weights (class names, say).
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
 
-from kaleido_tf.training import checkpoints
+from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.training import checkpoints, run_data
 
 FLAGS_NAME = "flags.json"
 TASK_NAME = "task.json"
 _PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "tensorflow-text", "numpy")
 
 
-def start(flags, config, free_flags, writes=True):
-    """Writes config, flags and versions; checks the flags where the run is resumed.
+def start(flags, config, info, free_flags, writes=True):
+    """Writes config, flags, data and versions; checks them where the run is resumed.
 
     Args:
       flags: dict of the command's flags, with `run_dir` and `resume`.
       config: `KaleidoConfig`.
+      info: `DatasetInfo`.
       free_flags: names of flags that don't decide what a run computes; a resumed run
         must have the others as it was started.
       writes: False on workers other than the chief, which only check.
 
     Raises:
-      ValueError: other flags, or checkpoints there with resume=False.
+      ValueError: other flags, another config, other data, or checkpoints there with
+        resume=False. Nothing is written.
     """
     run_dir = flags["run_dir"]
     os.makedirs(run_dir, exist_ok=True)
@@ -40,17 +44,23 @@ def start(flags, config, free_flags, writes=True):
             "another)"
         )
     flags_path = os.path.join(run_dir, FLAGS_NAME)
+    config_path = os.path.join(run_dir, checkpoints.CONFIG_NAME)
     if started and os.path.exists(flags_path):
         _check_same(flags, read_json(flags_path), free_flags)
+    if started and os.path.exists(config_path):
+        _check_config(config, config_path)
+    if started:
+        run_data.check_same(run_dir, info)
     if not writes:
         return
-    config.save(os.path.join(run_dir, checkpoints.CONFIG_NAME))
+    config.save(config_path)
+    write_json(run_data.describe(info), os.path.join(run_dir, run_data.FILE_NAME))
     write_json(flags, flags_path)
     write_json(_versions(), os.path.join(run_dir, "versions.json"))
 
 
 def _check_same(flags, before, free_flags):
-    # A flag that is newer than the run had its default then.
+    # A flag that is newer than the run is free: nobody knows what it was then.
     changed = {
         name: (before[name], value)
         for name, value in flags.items()
@@ -61,6 +71,21 @@ def _check_same(flags, before, free_flags):
             f"The flags should be those {flags['run_dir']} was started with. Received "
             f"changed ones: {changed} (before, now); name another --run_dir for "
             "another run, with --init_checkpoint to start from these weights"
+        )
+
+
+def _check_config(config, path):
+    before = dataclasses.asdict(KaleidoConfig.from_json(path))
+    changed = {
+        name: (before[name], value)
+        for name, value in dataclasses.asdict(config).items()
+        if before[name] != value
+    }
+    if changed:
+        raise ValueError(
+            f"The config should be that of {path}. Received changed fields: {changed} "
+            "(before, now): from --config's file, the data or the checkpoint to start "
+            "from; name another --run_dir for another run"
         )
 
 

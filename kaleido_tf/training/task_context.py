@@ -11,7 +11,7 @@ from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.data.finetuning_data import FinetuningData
 from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.port import initial
-from kaleido_tf.training import checkpoints, distribution, run_folder
+from kaleido_tf.training import checkpoints, distribution, run_data, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +106,7 @@ def open_run(settings):
         checkpoint=prefix,
         task=run_folder.read_task(prefix),
     )
+    run_data.check_fits(prefix, context.info)
     distribution.set_precision(settings["precision"])
     return context
 

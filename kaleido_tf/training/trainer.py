@@ -15,8 +15,9 @@ from kaleido_tf.modeling import losses as losses_lib
 from kaleido_tf.training import dropout, shares
 from kaleido_tf.training import metrics as metrics_lib
 
-# Places of `TrainingModel.status`.
-BAD_STEPS, FIRST_BAD, STOP = range(3)
+# Places of `TrainingModel.status`: the request to stop, then the last bad steps.
+STOP = 0
+RECENT_STEPS = 16
 
 
 class TrainingModel(tf_keras.Model):
@@ -36,13 +37,15 @@ class TrainingModel(tf_keras.Model):
       unused: patterns (`re.search`) of the variables that may get no gradient.
       accumulate_steps: micro-batches that a replica's rows are computed in, one after
         the other; one update is made of all.
-      skips_bad_steps: leave out the update of a step whose loss isn't finite.
+      skips_bad_steps: leave out the update of a bad step: one whose loss or gradient
+        isn't finite. A gradient that overflows is no bad step while loss scaling can
+        still lower its factor.
       seed: int, the run's, of dropout.
 
     Attributes:
-      status: int64 [3] variable: number of steps with a loss that wasn't finite, the
-        first of these (1 is the run's first step; -1 for none), and whether any worker
-        has asked for a stop.
+      status: int64 [1 + RECENT_STEPS] variable: whether any worker has asked for a
+        stop; then, for each of the last RECENT_STEPS steps, its number if it was a bad
+        one (1 is the run's first step), else 0. See `bad_steps`.
       asks_stop: int64 variable; 1 is this worker asking.
     """
 
@@ -82,12 +85,16 @@ class TrainingModel(tf_keras.Model):
             "dtype": tf.int64,
             "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
         }
-        self.status = tf.Variable([0, -1, 0], name="status", **once)
+        self.status = tf.Variable([0] * (1 + RECENT_STEPS), name="status", **once)
         self.asks_stop = tf.Variable(0, name="asks_stop", **once)
 
     @property
     def metrics(self):
         return list(self._means.values())
+
+    def bad_steps(self):
+        """Numbers of the bad ones among the last RECENT_STEPS steps: sorted list."""
+        return sorted(int(step) for step in self.status.numpy()[1:] if step)
 
     def call(self, inputs, training=False):
         return self.network(inputs, training=training)
@@ -151,6 +158,7 @@ class TrainingModel(tf_keras.Model):
             # One part after the other: their activations don't stand side by side.
             with tf.control_dependencies(_tensors(gradients)):
                 place = tf.identity(places[index])
+                inputs = tf.nest.map_structure(tf.identity, inputs)
             pull = {name: value * scale for name, value in pulls[index].items()}
             values, accuracies, more = self._gradients(
                 inputs, labels, weights[index] * scale, pull, place
@@ -160,7 +168,9 @@ class TrainingModel(tf_keras.Model):
         if scaling:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         losses = self._whole_losses(results, weights, aligned)
-        finite = self._note_status(losses, step)
+        finite = tf.math.is_finite(tf.reduce_sum(losses))
+        finite &= self._has_finite(gradients, scaling)
+        self._note_status(finite, step)
         self._apply(gradients, finite)
         rows = shares.rows_of(data)
         return self._update_metrics(losses, [a for _, a in results], rows, finite)
@@ -237,15 +247,25 @@ class TrainingModel(tf_keras.Model):
         here = tf.constant([n == self._alignment.name for n in self._loss_names])
         return tf.where(here, aligned, losses)
 
-    def _note_status(self, losses, step):
-        """Writes `status`; returns whether the loss is finite, bool scalar."""
-        finite = tf.math.is_finite(tf.reduce_sum(losses))
-        count, first, _ = tf.unstack(self.status)
+    def _has_finite(self, gradients, scaling):
+        """Whether every replica's gradients are finite: bool scalar.
+
+        Clipping takes the same norm, so the graph computes it once. A norm that is
+        infinite because its square is too large is as useless.
+        """
+        norm = tf.linalg.global_norm([g for g in gradients if g is not None])
+        finite = tf.math.is_finite(shares.sum_over_replicas(norm, self._replicas))
+        # With loss scaling the optimizer leaves such a step out and halves its factor.
+        return finite | (self.optimizer.loss_scale > 1) if scaling else finite
+
+    def _note_status(self, finite, step):
         asked = shares.sum_over_replicas(tf.identity(self.asks_stop), self._replicas)
-        count += tf.cast(~finite, tf.int64)
-        first = tf.where((first < 0) & ~finite, step + 1, first)
-        self.status.assign(tf.stack([count, first, tf.minimum(asked, 1)]))
-        return finite
+        number = step + 1
+        here = tf.range(RECENT_STEPS, dtype=tf.int64) == number % RECENT_STEPS
+        recent = tf.where(
+            here, tf.where(finite, tf.zeros_like(number), number), self.status[1:]
+        )
+        self.status.assign(tf.concat([tf.minimum(asked, 1)[None], recent], 0))
 
     def _apply(self, gradients, finite):
         variables = self.network.trainable_variables

@@ -11,18 +11,49 @@ FREE = (
     "skip_nan_steps",
     "profile_steps",
 )
+_LAST_SEED = 2**32 - 1  # NumPy's
 
 
 def optimizer(page, learning_rate):
     """The optimizer's flags; `learning_rate` is the default."""
-    page.float("learning_rate", learning_rate, "Peak of the schedule.", lower_bound=0.0)
+    page.float(
+        "learning_rate",
+        learning_rate,
+        "Of AdamW, per step: peak of the schedule, which rises over warmup_steps and "
+        "falls to 0 at num_steps.",
+        lower_bound=0.0,
+    )
     page.integer(
         "warmup_steps",
         None,
-        "Linear warm-up, steps. Default: a tenth of num_steps, at most 5000.",
+        "Length of the linear warm-up, steps, less than num_steps; 0 for none.",
+        shown_default="a tenth of num_steps, at most 5000",
+        lower_bound=0,
     )
-    page.float("weight_decay", 1e-4, "Decoupled decay, times the learning rate.")
-    page.float("clip_norm", 1.0, "Bound on the global gradient norm; 0 for none.")
+    page.float(
+        "weight_decay",
+        1e-4,
+        "Decoupled decay: share of a weight, times the learning rate, that a step "
+        "takes off; 0 for none. Norms and biases have none.",
+        lower_bound=0.0,
+    )
+    page.float(
+        "clip_norm",
+        1.0,
+        "Bound on the Euclidean norm of a step's gradients, all together; 0 for none.",
+        lower_bound=0.0,
+    )
+
+
+def seed(page, of):
+    """The seed of a run; `of` says what is drawn by it."""
+    page.integer(
+        "seed",
+        0,
+        f"Any integer from 0 to {_LAST_SEED}, by which these are drawn: {of}.",
+        lower_bound=0,
+        upper_bound=_LAST_SEED,
+    )
 
 
 def rounds(page, steps_per_round):
@@ -41,7 +72,9 @@ def rounds(page, steps_per_round):
         "SIGINT save wherever they come.",
         lower_bound=0,
     )
-    page.integer("keep_checkpoints", 3, "How many of them are kept.", lower_bound=1)
+    page.integer(
+        "keep_checkpoints", 3, "Checkpoints that are kept, the newest.", lower_bound=1
+    )
     page.bool(
         "resume", True, "Go on from the last whole checkpoint of run_dir, if any."
     )
@@ -52,8 +85,8 @@ def faults(page):
     page.integer(
         "skip_nan_steps",
         0,
-        "Leave out the update of so many steps whose loss is NaN or infinite; one more "
-        "ends the run. 0: the first one does.",
+        "Steps of the whole run whose update is left out because their loss or "
+        "gradient is NaN or infinite; one more ends the run. 0: the first one does.",
         lower_bound=0,
     )
 
@@ -81,7 +114,7 @@ def hardware(page):
         ["same_batch", "own_share"],
         "With several machines. same_batch: each makes the whole batch and takes its "
         "rows, so that a batch is the same for any number of machines. own_share: each "
-        "makes a batch of its own share of the records, which is less work.",
+        "makes its part of a batch from shards of its own, which is less work.",
     )
     page.enum(
         "precision",
@@ -93,5 +126,6 @@ def hardware(page):
     page.list(
         "profile_steps",
         [],
-        "First and last step to trace for TensorBoard's profiler, A,B.",
+        "First and last step to trace for TensorBoard's profiler, A,B; without them "
+        "none is.",
     )

@@ -1,4 +1,4 @@
-"""Watches a run step by step: losses that aren't finite, stops, checkpoints mid-round.
+"""Watches a run step by step: what isn't finite, stops, checkpoints mid-round.
 
 What the step finds it keeps in a variable on the device; it is read once every few
 steps, so that watching doesn't hold the device up.
@@ -10,6 +10,7 @@ import tf_keras
 from absl import logging
 
 from kaleido_tf.training import (
+    callbacks,
     distribution,
     round_state,
     run_folder,
@@ -18,12 +19,22 @@ from kaleido_tf.training import (
 )
 from kaleido_tf.training.callbacks import NonFiniteLossError
 
-CHECK_STEPS = 10
+CHECK_STEPS = 10  # at most `trainer.RECENT_STEPS`, or a bad step is overlooked
+# Lines of JSON, one a step that was left out: its number and its batch's records.
+SKIPPED_NAME = "skipped_steps.jsonl"
 _MOST_IDS = 8  # in the message; the file has them all
 
 
+def read_skipped(run_dir, last):
+    """Rows of the steps up to `last` that a run has left out: list of dicts."""
+    path = os.path.join(run_dir, SKIPPED_NAME)
+    if not os.path.exists(path):
+        return []
+    return [row for row in callbacks.read_rows(path) if row["step"] <= last]
+
+
 class Watch(tf_keras.callbacks.Callback):
-    """Stops a run whose loss isn't finite, and one that is asked to stop.
+    """Stops a run with a bad step (`TrainingModel`), and one that is asked to stop.
 
     Args:
       keeper: `CheckpointKeeper`.
@@ -33,10 +44,10 @@ class Watch(tf_keras.callbacks.Callback):
       start_step: steps already done.
       state: what `round_state.read` returned where the run stopped mid-round, or None.
       save_steps: steps between checkpoints within a round; 0 for none.
-      skip_nan_steps: how many steps may be left out because their loss isn't finite.
+      skip_nan_steps: how many bad steps the whole run may leave out.
       batch_ids: function of a step (batches consumed before it) -> list of str, the
         records of its batch.
-      run_dir: where the ids are written.
+      run_dir: where the ids are written, and those of an earlier process found.
     """
 
     def __init__(
@@ -53,12 +64,14 @@ class Watch(tf_keras.callbacks.Callback):
         run_dir=None,
     ):
         super().__init__()
+        self._supports_tf_logs = True  # or every step waits for its means
         self.keeper, self.request, self.strategy = keeper, request, strategy
         self.workers = distribution.worker_of(strategy)[1]
         self.steps_per_round, self.step = steps_per_round, start_step
         self.save_steps, self.skip_nan_steps = save_steps, skip_nan_steps
         self.batch_ids, self.run_dir = batch_ids, run_dir
-        self._state, self._skipped, self._asked = state, 0, False
+        self._state, self._asked, self._checked = state, False, start_step
+        self._skipped = read_skipped(run_dir, start_step) if run_dir else []
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._state is not None:  # Keras has just set the means to zero
@@ -88,36 +101,45 @@ class Watch(tf_keras.callbacks.Callback):
             raise stopping.Stopped(self.request.signum)
 
     def _check(self):
-        """Raises for a bad loss; returns whether a worker has asked for a stop."""
-        status = self.model.status.numpy()
-        count = int(status[trainer.BAD_STEPS])
-        if count > self.skip_nan_steps:
-            self._fail(int(status[trainer.FIRST_BAD]), count)
-        if count > self._skipped:
-            logging.warning(
-                "%d of at most %d steps left out: their loss wasn't finite, the first "
-                "was step %d",
-                count,
-                self.skip_nan_steps,
-                int(status[trainer.FIRST_BAD]),
-            )
-            self._skipped = count
-        return bool(status[trainer.STOP])
+        """Raises for a bad step; returns whether a worker has asked for a stop."""
+        for step in self.model.bad_steps():
+            if step > self._checked:
+                self._note_bad(step)
+        self._checked = self.step
+        return bool(self.model.status.numpy()[trainer.STOP])
 
-    def _fail(self, step, count):
+    def _note_bad(self, step):
         ids = self.batch_ids(step - 1) if self.batch_ids else []
+        if len(self._skipped) >= self.skip_nan_steps:
+            self._fail(step, ids)
+        self._skipped.append({"step": step, "batch": ids})
+        path = os.path.join(self.run_dir, SKIPPED_NAME)
+        if distribution.is_chief(self.strategy):
+            callbacks.write_rows(path, self._skipped)
+        logging.warning(
+            "step %d left out, the %d. of at most %d: its loss or gradient wasn't "
+            "finite; its batch is in %s",
+            step,
+            len(self._skipped),
+            self.skip_nan_steps,
+            path,
+        )
+
+    def _fail(self, step, ids):
         where = ""
-        if ids and self.run_dir and distribution.is_chief(self.strategy):
+        if ids and distribution.is_chief(self.strategy):
             path = os.path.join(self.run_dir, f"bad_step_{step}.json")
             run_folder.write_json({"step": step, "batch": ids}, path)
             where = f" (all in {path})"
         shown = ", ".join(ids[:_MOST_IDS]) or "unknown"
         shown += ", ..." if len(ids) > _MOST_IDS else ""
-        times = f"; {count} steps so far, " if count > 1 else "; "
+        count = len(self._skipped)
+        before = f", after {count} that were left out" if count else ""
         raise NonFiniteLossError(
-            f"The loss should be finite. Received NaN or infinity at step {step}, "
-            f"whose batch is of the pictures {shown}{where}{times}nothing since the "
-            f"last checkpoint was saved, {self.keeper.latest() or 'none yet'}. "
+            "The loss and its gradient should be finite. Received NaN or infinity at "
+            f"step {step}{before}, whose batch is of the pictures {shown}{where}; "
+            "nothing since the last checkpoint was saved, "
+            f"{self.keeper.latest() or 'none yet'}. "
             "Start again to go on from there: with --precision=float32 if it was a 16 "
             "bit format, with --skip_nan_steps=N if the batch is at fault; a lower "
             "--learning_rate needs a new --run_dir"

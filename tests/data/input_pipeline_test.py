@@ -11,6 +11,7 @@ from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data import input_pipeline, records
 from kaleido_tf.data.input_pipeline import PretrainingData
 from kaleido_tf.data.tokenization import Tokenizer
+from kaleido_tf.training.batch_ids import batch_ids
 
 BATCH = 5  # of 12 examples: two steps an epoch, two examples left over
 
@@ -263,8 +264,32 @@ def test_workers_share_an_epoch(info, config, tokenizer):
         assert [len(one) for one in seen] == [6, 6]
         assert sorted(seen[0] + seen[1]) == list(range(12))
     assert differences(parts[0][0], parts[1][0]) >= {"masked_lm_ids", "jigsaw_labels"}
+    assert numbers_of(data, 4) == images(parts[0][4]) + images(parts[1][4])
     with pytest.raises(ValueError, match="a multiple of the 3 workers. Received: 4"):
         data.training_dataset(worker=0, workers=3)
+
+
+def numbers_of(data, step):
+    """Images of a step's batch, as `batch_ids` names them."""
+    return [int(name.split("/i")[1]) for name in batch_ids(data, step, 2)]
+
+
+def test_workers_read_shards_of_their_own(info, config, tokenizer):
+    data = PretrainingData(info, tokenizer, config, batch_size=2, mismatch_rate=0.0)
+    parts = [take(data.training_dataset(worker=w, workers=2), 24) for w in (0, 1)]
+    shard_of = np.repeat([0, 1, 2], [5, 4, 3])
+    seen = set()
+    for epoch in range(8):  # three steps of 1 + 1 images: the smallest shard's
+        here = [
+            {int(shard_of[i]) for b in part[3 * epoch :][:3] for i in images(b)}
+            for part in parts
+        ]
+        assert len(here[0]) == len(here[1]) == 1 and here[0] != here[1]
+        seen |= {tuple(here[0]), tuple(here[1])}
+    assert seen == {(0,), (1,), (2,)}
+    assert numbers_of(data, 7) == images(parts[0][7]) + images(parts[1][7])
+    later = take(data.training_dataset(7, worker=1, workers=2), 1)[0]
+    assert not differences(later, parts[1][7])
 
 
 def test_validation_is_fixed(data):

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import resource
 
@@ -204,3 +205,48 @@ def test_damage_that_does_not_show_in_the_sizes_is_named(tmp_path):
         file.write(bytes(byte ^ 255 for byte in content))
     with pytest.raises(ValueError, match="ckpt-4 should be readable.*before it"):
         make_keeper(tmp_path)[1].restore_state()[0]
+
+
+def test_a_round_that_ends_at_a_whole_checkpoint_never_undoes_it(tmp_path):
+    """Neither without room nor killed at any moment: each call here may be the last."""
+    model, keeper = make_keeper(tmp_path)
+    state = {"loss/total": [2.5, 4.0]}
+    set_all(model, 1)
+    keeper.keep = 1
+    prefix = keeper.save(4, state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match=r"should have room.*ckpt-4; make room"):
+            keeper.save(4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert make_keeper(tmp_path)[1].restore_state() == (4, state)
+    fresh, other = make_keeper(tmp_path)
+    seen = []
+
+    class Killed(Exception):
+        pass
+
+    for last in range(2):  # calls of `os` that rewriting makes: replace, remove
+        for name in ("replace", "remove"):
+            calls = iter(range(100))
+            whole = getattr(os, name)
+
+            def call(*paths, whole=whole, calls=calls, last=last):
+                if next(calls) == last:
+                    raise Killed
+                whole(*paths)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, name, call)
+                with contextlib.suppress(Killed):
+                    keeper.save(4)
+            set_all(fresh, 0)
+            step, found = other.restore_state()
+            assert step == 4 and found in (state, None) and values_of(fresh) == {1.0}
+            seen.append(found)
+            keeper.save(4, state)
+            assert other.restore_state() == (4, state)
+    assert state in seen and None in seen
+    assert os.path.exists(f"{prefix}.round")
