@@ -2,8 +2,9 @@
 
 At random moments the run gets SIGKILL or SIGTERM (with --workers=2, one of its two
 workers does) and is started again with the same command. In the end its weights and
-every row of its metrics are compared with those of an uninterrupted run. Data are
-random records, the model is tiny: what is tried is the stopping, not the learning.
+every row of its metrics are compared with those of an uninterrupted run, and every exit
+code with those that docs/training.md promises. Data are random records, the model is
+tiny: what is tried is the stopping, not the learning.
 """
 
 import json
@@ -40,6 +41,11 @@ _SIZES = {
     "feature_dropout": 0.2,
 }
 _PATIENCE = 300.0  # seconds that a start may take
+# How the process that is hit may end: SIGTERM before it listens, or after.
+_ENDS_OF_HIT = {"SIGKILL": (-9,), "SIGTERM": (143, -15)}
+# How the other workers may: a lost worker, a stop in common, or, where they wait for
+# one that hasn't come yet, killed by `Life.end`.
+_ENDS_OF_OTHERS = (stopping.LOST_WORKER_CODE, 143, -9)
 
 
 def make_data(folder, products=60, shards=3, features=6):
@@ -190,9 +196,13 @@ def last_step(run_dir):
 
 
 def interrupt(life, run_dir, signum, rng, most_steps):
-    """Sends a signal at a random moment of a life: (step before it, exit codes).
+    """Sends a signal at a random moment of a life.
 
     A quarter of the moments are in the start, the others after some steps.
+
+    Returns:
+      dict: step_before (the signal), hit (index of the process that got it, None where
+      one had ended before), codes (exit codes of all processes).
     """
     before = last_step(run_dir)
     if rng.random() < 0.25:
@@ -203,10 +213,11 @@ def interrupt(life, run_dir, signum, rng, most_steps):
         while life.runs and last_step(run_dir) < target and time.time() < deadline:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.3))
-    before = last_step(run_dir)
+    before, hit = last_step(run_dir), None
     if life.runs:
-        rng.choice(life.processes).send_signal(signum)
-    return before, life.end(120.0)
+        hit = rng.randrange(len(life.processes))
+        life.processes[hit].send_signal(signum)
+    return {"step_before": before, "hit": hit, "codes": life.end(120.0)}
 
 
 def weights_of(run_dir):
@@ -221,25 +232,33 @@ def differences(run_dir, other):
 
     Returns:
       "weights": largest difference of a weight; "size": the largest weight;
-      "figures": largest relative difference of a figure in metrics.jsonl; "rows":
-      whether both have the same rows.
+      "figures": largest relative difference of a figure in metrics.jsonl, NaN where one
+      is; "rows": whether both have the same rows with the same figures in them.
     """
-    found, expected = (callbacks.read_metrics(d) for d in (run_dir, other))
-    same = [(r["step"], r["split"]) for r in found] == [
-        (r["step"], r["split"]) for r in expected
-    ]
-    figures = 0.0
-    for row, whole in zip(found, expected, strict=False):
-        for name in set(whole) - {"step", "split", "samples_per_second"}:
-            gap = abs(row[name] - whole[name]) / max(abs(whole[name]), 1e-3)
-            figures = max(figures, gap)
+    rows, figures = compare_rows(*map(callbacks.read_metrics, (run_dir, other)))
     weights, whole = weights_of(run_dir), weights_of(other)
     return {
         "weights": float(np.abs(weights - whole).max()),
         "size": float(np.abs(whole).max()),
-        "figures": float(figures),
-        "rows": same,
+        "figures": figures,
+        "rows": rows,
     }
+
+
+def compare_rows(found, expected):
+    """`rows` and `figures` of `differences`, of two lists of rows."""
+    kept = [
+        [{k: v for k, v in r.items() if k != "samples_per_second"} for r in rows]
+        for rows in (found, expected)
+    ]
+    keys = [[(r["step"], r["split"], sorted(r)) for r in rows] for rows in kept]
+    gaps = [
+        abs(row[name] - value) / max(abs(value), 1e-3)
+        for row, whole in zip(*kept, strict=False)
+        for name, value in whole.items()
+        if name in row and name not in ("step", "split")
+    ]
+    return keys[0] == keys[1], float(np.max(gaps, initial=0.0))
 
 
 def soak(values):
@@ -263,8 +282,8 @@ def soak(values):
         raise ValueError(f"The run should reach its end. Received errors, see {log}")
     for signum in signals:
         started = time.time()
-        before, codes = interrupt(start(run_dir), run_dir, signum, rng, most)
-        life = {"signal": signum.name, "codes": codes, "step_before": before}
+        life = {"signal": signum.name}
+        life |= interrupt(start(run_dir), run_dir, signum, rng, most)
         life |= {"step_after": last_step(run_dir)}
         lives.append(life | {"seconds": round(time.time() - started, 1)})
         print(json.dumps(lives[-1]), flush=True)
@@ -273,13 +292,61 @@ def soak(values):
     if any(start(run_dir).end(3600.0)):
         raise ValueError(f"The run should reach its end. Received errors, see {log}")
     result = {"lives": lives, **differences(run_dir, whole)}
-    result |= {key: values[key] for key in ("num_steps", "workers", "seed")}
+    keys = ("kills", "terms", "num_steps", "workers", "seed")
+    result |= {key: values[key] for key in keys}
     (folder / "soak.json").write_text(json.dumps(result, indent=1))
     return result
 
 
-def report(result, tolerance):
-    """Prints what came out; returns whether the two runs are the same."""
+def problems(result, tolerance, figure_tolerance):
+    """What a soak shows to be wrong.
+
+    Args:
+      result: content of soak.json.
+      tolerance: largest difference of a weight.
+      figure_tolerance: largest relative difference of a figure.
+
+    Returns:
+      list of str, empty where all is as promised.
+    """
+    found = []
+    for number, life in enumerate(result["lives"], start=1):
+        if reason := _wrong_end(life):
+            found.append(f"life {number} ({life['signal']}) {reason}")
+    hit = sum(life["hit"] is not None for life in result["lives"])
+    asked = result["kills"] + result["terms"]
+    if hit != asked:
+        found.append(
+            f"{hit} lives of {asked} were hit before the run's end (more --num_steps "
+            "leave time for all)"
+        )
+    if not result["rows"]:
+        found.append("metrics.jsonl has other rows than the uninterrupted run's")
+    for name, most in (("weights", tolerance), ("figures", figure_tolerance)):
+        if not result[name] <= most:  # NaN isn't
+            found.append(f"{name} differ by {result[name]:.2g}, more than {most:.2g}")
+    return found
+
+
+def _wrong_end(life):
+    """What is wrong with the exit codes of a life: str, or None."""
+    codes, hit = life["codes"], life["hit"]
+    if hit is None:
+        return None if not any(codes) else f"ended by itself with {codes}"
+    if codes[hit] not in _ENDS_OF_HIT[life["signal"]]:
+        expected = " or ".join(map(str, _ENDS_OF_HIT[life["signal"]]))
+        return f"should end with {expected}, ended with {codes[hit]} of {codes}"
+    others = codes[:hit] + codes[hit + 1 :]
+    if wrong := [code for code in others if code not in _ENDS_OF_OTHERS]:
+        expected = ", ".join(map(str, _ENDS_OF_OTHERS))
+        return (
+            f"should end the other workers with one of {expected}, ended with {wrong}"
+        )
+    return None
+
+
+def report(result):
+    """Prints what came out."""
     lives = result["lives"]
     for name in ("SIGKILL", "SIGTERM"):
         some = [life for life in lives if life["signal"] == name]
@@ -295,24 +362,36 @@ def report(result, tolerance):
         f"{result['size']:.2g}); of a figure: {result['figures']:.2g}; same rows: "
         f"{result['rows']}"
     )
-    return result["rows"] and result["weights"] <= tolerance
 
 
 def _make_page():
     page = cli.FlagPage("Kills a pre-training run again and again; compares its end.")
     page.string("output_dir", "soak", "Folder, made anew.")
-    page.integer("kills", 20, "SIGKILLs.", lower_bound=0)
-    page.integer("terms", 5, "SIGTERMs.", lower_bound=0)
-    page.integer("num_steps", 600, "Length of the run.", lower_bound=1)
-    page.integer("workers", 1, "Processes that train together; one is hit.")
-    page.float("tolerance", 1e-6, "Largest difference of a weight.")
-    page.integer("seed", 0, "Of the moments.")
+    page.integer("kills", 20, "Lives that SIGKILL ends.", lower_bound=0)
+    page.integer("terms", 5, "Lives that SIGTERM ends.", lower_bound=0)
+    page.integer("num_steps", 600, "Length of the run, steps.", lower_bound=1)
+    page.integer(
+        "workers", 1, "Processes that train together; one is hit.", lower_bound=1
+    )
+    page.float("tolerance", 1e-6, "Largest difference of a weight.", lower_bound=0.0)
+    page.float(
+        "figure_tolerance",
+        1e-4,
+        "Largest difference of a figure in metrics.jsonl, relative to it.",
+        lower_bound=0.0,
+    )
+    page.integer("seed", 0, "Any integer, by which the moments are drawn.")
     return page
 
 
 def main(values):
-    if not report(soak(values), values["tolerance"]):
-        raise ValueError("The two runs should end alike. Received: see above")
+    result = soak(values)
+    report(result)
+    if found := problems(result, values["tolerance"], values["figure_tolerance"]):
+        raise ValueError(
+            "Every life should end as promised, and the two runs alike. Received: "
+            + "; ".join(found)
+        )
 
 
 if __name__ == "__main__":

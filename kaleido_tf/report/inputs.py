@@ -3,7 +3,6 @@
 A run's folder and the catalogue's pictures; the tasks' results are in `task_inputs`.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data.dataset_info import DatasetInfo
+from kaleido_tf.data.manifest import field, image_id_of, is_utf8, read_lines
 from kaleido_tf.training import callbacks, checkpoints
 
 DIRECTIONS = ("itr", "tir")
@@ -47,19 +47,30 @@ class Run:
 
     @property
     def samples_per_second(self):
-        """Median over the rounds, or None for a run without a whole round."""
-        rates = sorted(row["samples_per_second"] for row in self.train)
+        """Median over the rounds, or None for a run without a timed round.
+
+        A round that was stopped after its last step and closed by another process has
+        a row without a speed.
+        """
+        rates = sorted(
+            row["samples_per_second"] for row in self.train if _is_timed(row)
+        )
         return rates[len(rates) // 2] if rates else None
 
     @property
     def training_seconds(self):
-        """Seconds of training, without validation and start."""
+        """Seconds of the timed rounds' training, without validation and start."""
         before, seconds = 0, 0.0
         for row in self.train:
-            samples = (row["step"] - before) * self.flags["batch_size"]
-            seconds += samples / row["samples_per_second"]
+            if _is_timed(row):
+                samples = (row["step"] - before) * self.flags["batch_size"]
+                seconds += samples / row["samples_per_second"]
             before = row["step"]
         return seconds
+
+
+def _is_timed(row):
+    return bool(row.get("samples_per_second"))
 
 
 def read_json(path, what, command):
@@ -158,8 +169,9 @@ def picture_paths(manifest, image_ids):
     """Where the pictures of some image ids are, by the catalogue's manifest.
 
     Args:
-      manifest: JSON lines or CSV, one line an image, with `image` (path relative to
-        the manifest) and optionally `image_id` (default: the file's name).
+      manifest: .jsonl or .csv, one line an image, with `image` (path relative to the
+        manifest) and optionally `image_id` (default: the file's name). Lines that
+        can't be read are passed over; preparation has listed them.
       image_ids: the ids that are wanted.
 
     Returns:
@@ -167,7 +179,8 @@ def picture_paths(manifest, image_ids):
 
     Raises:
       FileNotFoundError: no manifest.
-      ValueError: it names none of the ids, so it belongs to another catalogue.
+      ValueError: another ending than .jsonl or .csv, or it names none of the ids, so it
+        belongs to another catalogue.
     """
     if not os.path.isfile(manifest):
         raise FileNotFoundError(
@@ -175,12 +188,9 @@ def picture_paths(manifest, image_ids):
             f"{manifest}, no such file (name the one that the data was prepared from)"
         )
     folder, wanted, paths = os.path.dirname(manifest), set(image_ids), {}
-    for row in _manifest_rows(manifest):
-        image = str(row.get("image") or "").strip()
-        stem = os.path.splitext(os.path.basename(image))[0]
-        image_id = str(row.get("image_id") or "").strip() or stem
-        if image and image_id in wanted:
-            paths.setdefault(image_id, os.path.join(folder, image))
+    for _, row in read_lines(manifest):
+        if _names_a_picture(row) and (image_id := image_id_of(row)) in wanted:
+            paths.setdefault(image_id, os.path.join(folder, field(row, "image")))
     if wanted and not paths:
         raise ValueError(
             f"`manifest` should name the pictures that are shown, such as "
@@ -190,17 +200,11 @@ def picture_paths(manifest, image_ids):
     return paths
 
 
-def _manifest_rows(path):
-    """Yields the lines that are readable; preparation has listed the others."""
-    if path.endswith(".csv"):
-        with open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
-            yield from csv.DictReader(file)
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+def _names_a_picture(row):
+    """Whether `read_lines` read a line, and preparation would read its picture."""
+    return (
+        isinstance(row, dict)
+        and not any(isinstance(row.get(k), list | dict) for k in ("image", "image_id"))
+        and field(row, "image") != ""
+        and is_utf8(field(row, "image"))
+    )

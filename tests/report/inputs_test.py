@@ -19,6 +19,57 @@ def test_csv_manifest(tmp_path):
     }
 
 
+def test_csv_lines_that_cannot_be_read_are_passed_over(tmp_path):
+    """A field beyond the csv module's limit, a byte that isn't UTF-8."""
+    path = tmp_path / "catalogue.csv"
+    lines = ["image,image_id,text", "a.png,1,x", f"b.png,2,{'x' * 140_000}"]
+    lines += ["c\udcff.png,3,x", "d.png,3,x"]
+    path.write_bytes("\r\n".join(lines).encode(errors="surrogateescape"))
+    found = inputs.picture_paths(str(path), ["1", "2", "3"])
+    assert found.pop("2", str(tmp_path / "b.png")) == str(tmp_path / "b.png")
+    assert found == {"1": str(tmp_path / "a.png"), "3": str(tmp_path / "d.png")}
+
+
+def test_json_lines_that_cannot_be_used_are_passed_over(tmp_path):
+    path = tmp_path / "catalogue.jsonl"
+    rows = [b"no JSON", b"[1]", b'{"image": "\xff.png", "image_id": "1"}', b""]
+    rows += [b'{"image": ["b.png"], "image_id": "1"}', b'{"image_id": "1"}']
+    rows += [b'{"image": " c.png ", "image_id": "1"}', b'{"image": 7}']
+    rows += [b'{"image": "d.png", "image_id": "1"}']
+    path.write_bytes(b"\n".join(rows))
+    assert inputs.picture_paths(str(path), ["1", "7", "b"]) == {
+        "1": str(tmp_path / "c.png"),
+        "7": str(tmp_path / "7"),
+    }
+
+
+def test_manifest_of_another_kind(tmp_path):
+    (tmp_path / "catalogue.txt").write_text("{}")
+    with pytest.raises(ValueError, match="end with .jsonl or .csv. Received: .*txt"):
+        inputs.picture_paths(str(tmp_path / "catalogue.txt"), ["1"])
+
+
+def _without_speed(run_dir, steps):
+    """Rewrites metrics.jsonl as a run does that stopped at those rounds' last step."""
+    path = run_dir / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
+    for row in rows:
+        if row["step"] in steps:
+            row.pop("samples_per_second", None)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_rounds_without_a_speed_are_left_out(run_dir, write, no_charts):
+    _without_speed(run_dir, [10])
+    run = inputs.load_run(run_dir)
+    assert run.samples_per_second == 80
+    assert run.training_seconds == pytest.approx(80 / 80)  # of steps 11 to 20
+    _without_speed(run_dir, [10, 20])
+    run = inputs.load_run(run_dir)
+    assert (run.samples_per_second, run.training_seconds) == (None, 0)
+    assert "samples/s" not in write()[1]
+
+
 def test_parameters_of_a_checkpoint(tmp_path):
     checkpoint = tf.train.Checkpoint(
         encoder=tf.train.Checkpoint(a=tf.Variable(tf.zeros([3, 5]))),
