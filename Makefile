@@ -42,7 +42,7 @@ search-demo: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) MANIFEST=$(MANIFEST) \
 	  scripts/search_demo.sh
 
-# Some two hours on two cores.
+# An hour and a half on two cores.
 demo-full: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" OUT=$(OUT) scripts/demo.sh full
 
