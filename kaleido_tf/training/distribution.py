@@ -6,6 +6,7 @@ import signal
 
 import tensorflow as tf
 import tf_keras
+from absl import logging
 from tensorflow.python.eager import context as eager_context
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
@@ -25,6 +26,12 @@ def make_strategy(name):
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         devices = tf.config.list_logical_devices(kind)
+        if kind == "CPU":
+            logging.warning(
+                "TensorFlow finds no GPU: mirrored trains on %d CPU device(s) "
+                "(docs/training.md says what installs the CUDA libraries)",
+                len(devices),
+            )
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     if name == "multi_worker":
         with _limited_waiting():
