@@ -22,6 +22,11 @@ tuned=$out/finetune
 num_lists=$(find "$out/lists" -name 'itr_*.json' | wc -l)
 lists=(--lists_dir="$out/lists" --num_lists="$num_lists" --num_queries=100
        --max_full_pairs=30000)
+if [ ! -f "$manifest" ] || [ ! -f "$out/retrieval_both/retrieval.json" ]; then
+  echo "MANIFEST should name the manifest that $out was made from, and $out hold" \
+    "retrieval_both/retrieval.json. Received: $manifest, and one of the two is no file" >&2
+  exit 1
+fi
 truth=()
 if [ -d "$out/catalogue/truth" ]; then truth=(--truth="$out/catalogue/truth"); fi
 case $variant in

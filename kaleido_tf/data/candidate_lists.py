@@ -119,6 +119,17 @@ def content_sha256(candidate_list):
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def negative_shares(candidate_list):
+    """Where a list's negatives were drawn: dict "subcategory", "category", "anywhere".
+
+    Shares of all of them, also where an evaluation takes the first queries only.
+    """
+    size = candidate_list["num_candidates"] - 1
+    total = max(len(candidate_list["queries"]) * size, 1)
+    shares = {name: count / total for name, count in candidate_list["filled"].items()}
+    return {"subcategory": 1.0 - sum(shares.values()), **shares}
+
+
 def file_name(direction, seed):
     """Name of a list's file within its folder."""
     return f"{direction}_seed{seed}.json"

@@ -149,6 +149,14 @@ def _open(settings):
         max_length=settings["max_length"],
         length_penalty=settings["length_penalty"],
     )
+    if objective and (objective == "mask_all") != (how.method == "mask_all"):
+        logging.warning(
+            "--decoding=%s reads words in another way than --objective=%s was trained "
+            "(--decoding=%s is made for it)",
+            how.method,
+            objective,
+            "mask_all" if objective == "mask_all" else "beam",
+        )
     captioner = build_captioner(context.config, how.attention)
     checkpoints.load_weights(captioner, context.checkpoint)
     decoder = decoding.CaptionDecoder(captioner, context.config, context.tokenizer, how)

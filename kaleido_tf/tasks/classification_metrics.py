@@ -89,7 +89,7 @@ def figures(truth, predicted, known):
         "macro_f": float(np.mean([row["f"] for row in table])),
         "majority_accuracy": max(support.values()) / len(pairs),
         "num_classes": len(table),
-        "unseen_labels": {n: support[n] for n in sorted(set(support) - set(known))},
+        "unseen_labels": {n: support[n] for n in sorted(support) if not known.get(n)},
         "classes": table,
         "confusions": [[t, p, count] for (t, p), count in wrong.most_common()],
     }

@@ -7,7 +7,12 @@ percent, AUC and accuracy within [0, 1].
 
 import numpy as np
 
-from kaleido_tf.data.candidate_lists import DIRECTIONS, load_list, load_lists
+from kaleido_tf.data.candidate_lists import (
+    DIRECTIONS,
+    load_list,
+    load_lists,
+    negative_shares,
+)
 from kaleido_tf.tasks import ranking
 from kaleido_tf.tasks.gallery import GalleryPlan, evaluate_full_gallery
 from kaleido_tf.tasks.matcher_parts import EmbeddedSplit
@@ -43,7 +48,7 @@ def score_list(scorer, split, candidate_list):
       candidate_list: dict of `candidate_lists.load_list`.
 
     Raises:
-      ValueError: a list of another data set, or without queries.
+      ValueError: a list of another data set or of other texts, or without queries.
     """
     if candidate_list["dataset_sha256"] != split.sha256:
         raise ValueError(
@@ -61,11 +66,36 @@ def score_list(scorer, split, candidate_list):
     query = split.places(row["query"] for row in queries)
     others = split.places(image_id for row in queries for image_id in row["candidates"])
     query = np.repeat(query, candidate_list["num_candidates"])
+    _check_texts(split, candidate_list, query, others)
     if candidate_list["direction"] == "itr":
         scores = scorer.score(others, query)
     else:
         scores = scorer.score(query, others)
     return scores.reshape(len(queries), candidate_list["num_candidates"])
+
+
+def _check_texts(split, candidate_list, query, others):
+    """Raises ValueError where a negative is as right as the positive, or has no text.
+
+    The lists leave such products out: their texts were others then.
+    """
+    texts = np.array(split.folded_texts(), object)
+    negative = [
+        image_id not in (row["positive"], row["query"])
+        for row in candidate_list["queries"]
+        for image_id in row["candidates"]
+    ]
+    wrong = (texts[others] == texts[query]) & np.array(negative)
+    wrong |= texts[others] == ""
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(
+            "The candidate list's negatives should have a text, and another one than "
+            f"the query's. Received {int(wrong.sum())} that haven't, such as "
+            f"{split.image_ids[others[place]]} for {split.image_ids[query[place]]} "
+            f"({candidate_list['direction']}, seed {candidate_list['seed']}: the data "
+            "were prepared again with other texts? make the lists again)"
+        )
 
 
 def _relevant(candidate_list):
@@ -100,7 +130,8 @@ def evaluate_list(scorer, split, candidate_list):
 
     Returns:
       dict: direction, seed, sha256 (of the whole list), num_queries, num_candidates,
-      and rank@1, rank@5, rank@10 in percent by the pessimistic rank.
+      negatives (shares of the whole list's, by where they were drawn), and rank@1,
+      rank@5, rank@10 in percent by the pessimistic rank.
     """
     scores = score_list(scorer, split, candidate_list)
     ranks = ranking.pessimistic_ranks(scores, _relevant(candidate_list))
@@ -110,6 +141,7 @@ def evaluate_list(scorer, split, candidate_list):
         "sha256": candidate_list["sha256"],
         "num_queries": len(candidate_list["queries"]),
         "num_candidates": candidate_list["num_candidates"],
+        "negatives": negative_shares(candidate_list),
         **ranking.recall_names(ranking.recall_at(ranks)),
     }
 

@@ -46,6 +46,22 @@ def _sampled_rows(title, figures):
         f"{f'{title}, {size}':44}{means}",
         _row("  chance", figures["chance"]),
         f"  lists {hashes}",
+        *_negatives_row(figures["lists"]),
+    ]
+
+
+def _negatives_row(lists):
+    """Where the negatives come from; none for figures of an earlier version."""
+    shares = [one["negatives"] for one in lists if "negatives" in one]
+    if not shares:
+        return []
+    sub, category, anywhere = (
+        sum(share[name] for share in shares) / len(shares)
+        for name in ("subcategory", "category", "anywhere")
+    )
+    return [
+        f"  negatives: {sub:.1%} of the query's sub-category, {category:.1%} of its "
+        f"category, {anywhere:.1%} from anywhere"
     ]
 
 

@@ -42,6 +42,10 @@ def test_figures_equal_scikit_learns(seed):
     for key, column in zip(keys, columns, strict=True):
         assert [row[key] for row in rows] == pytest.approx(column)
     assert got["unseen_labels"] == {"new": t.count("new")}
+    none_trained = metrics.figures(
+        truth, predicted, {**dict.fromkeys(NAMES, 3), "new": 0}
+    )
+    assert none_trained["unseen_labels"] == got["unseen_labels"]
     assert got["num_without_label"] == 40 - len(t) == 40 - got["num_examples"]
     majority = max(t.count(name) for name in labels) / len(t)
     assert got["majority_accuracy"] == pytest.approx(majority)

@@ -1,9 +1,11 @@
 """Retrieval figures against counts by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from kaleido_tf.tasks import retrieval
+from kaleido_tf.tasks import retrieval, retrieval_table
 
 
 def _rank_by_hand(table, row, direction):
@@ -29,6 +31,13 @@ def test_list_figures_equal_hand_count(tiny, split, lists, direction):
             "sha256": one["sha256"],
             "num_queries": 6,
             "num_candidates": 4,
+            "negatives": {
+                "subcategory": pytest.approx(
+                    1 - (one["filled"]["category"] + one["filled"]["anywhere"]) / 18
+                ),
+                "category": one["filled"]["category"] / 18,
+                "anywhere": one["filled"]["anywhere"] / 18,
+            },
             "rank@1": pytest.approx(100 * np.mean(ranks == 1)),
             "rank@5": 100.0,
             "rank@10": 100.0,
@@ -70,6 +79,36 @@ def test_list_of_another_data_set(tiny, split, lists):
     other = {**lists["itr"][0], "dataset_sha256": "0" * 64}
     with pytest.raises(ValueError, match="list should be of this data set"):
         retrieval.evaluate_list(tiny.TableScorer(tiny.random_table()), split, other)
+
+
+def test_list_of_other_texts(tiny, split, lists):
+    """Data that were prepared again from other fields: the same ids, other texts."""
+    scorer = tiny.TableScorer(tiny.random_table())
+    row = lists["tir"][0]["queries"][0]
+    negative = next(c for c in row["candidates"] if c != row["positive"])
+    places = split.places([row["query"], negative])
+    for text in (split.texts[places[0]].upper() + " ", ""):
+        texts = list(split.texts)
+        texts[places[1]] = text
+        other = dataclasses.replace(split, texts=texts)
+        with pytest.raises(ValueError, match=f"as {negative} for .*with other texts"):
+            retrieval.score_list(scorer, other, lists["tir"][0])
+
+
+def test_the_table_says_where_negatives_come_from(tiny, split, lists):
+    scorer = tiny.TableScorer(tiny.random_table())
+    figures = retrieval.evaluate_lists(scorer, split, lists)["itr"]
+    figures["lists"] = [
+        {**figures["lists"][0], "negatives": shares}
+        for shares in (
+            {"subcategory": 0.5, "category": 0.25, "anywhere": 0.25},
+            {"subcategory": 0.3, "category": 0.05, "anywhere": 0.65},
+        )
+    ]
+    lines = retrieval_table._sampled_rows("ITR", figures)
+    assert lines[-1].split("negatives: ")[1] == (
+        "40.0% of the query's sub-category, 15.0% of its category, 45.0% from anywhere"
+    )
 
 
 def test_pair_figures(tiny, split, lists):
