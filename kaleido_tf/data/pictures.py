@@ -4,7 +4,7 @@ Data preparation and an exported signature decode by this function, so that a mo
 served exactly the pixels it would have been trained on. JPEG (turned as its EXIF says),
 PNG (any depth, palette; transparent pixels on white) and WebP (a moving one's first
 picture). Sizes are read from the header, so that a picture that is too large is refused
-before anything is decoded.
+before anything is decoded; a moving WebP's counts once per frame, as all are decoded.
 """
 
 import tensorflow as tf
@@ -14,6 +14,7 @@ MIN_SIDE = 8
 
 _KINDS = ("JPEG", "PNG", "WebP")
 _MOST_SEGMENTS = 1000  # of a JPEG's header
+_MOST_CHUNKS = 4000  # of a moving WebP
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -22,7 +23,8 @@ def decode_picture(data, max_pixels=MAX_PIXELS):
 
     Args:
       data: string scalar, the bytes of a JPEG, PNG or WebP file.
-      max_pixels: a picture with more is refused before it is decoded.
+      max_pixels: a picture with more, over all of its frames, is refused before it is
+        decoded.
 
     Returns:
       uint8 [h, w, 3] RGB.
@@ -71,8 +73,8 @@ def _inspect(data, max_pixels):
 
     Returns:
       dict of scalars: `kind` int32, index of `_KINDS` or -1; `detail` int32, of a JPEG
-      its orientation, 1 to 8, of a PNG 1 where it may be transparent; `reason` string,
-      why the picture can't be used, or empty.
+      its orientation, 1 to 8, of a PNG 1 where it may be transparent, of a WebP its
+      frames; `reason` string, why the picture can't be used, or empty.
     """
     # At least a byte, so that there is one to read.
     content = tf.io.decode_raw(tf.where(data == "", "-", data), tf.uint8)
@@ -85,14 +87,18 @@ def _inspect(data, max_pixels):
         [
             lambda: _jpeg_header(content),
             lambda: _png_header(content),
-            lambda: (_webp_size(content), tf.constant(0)),
+            lambda: _webp_header(content),
             lambda: (tf.zeros([2], tf.int64), tf.constant(0)),
         ],
     )
     height, width = size[0], size[1]
     said = tf.strings.join(
-        [tf.strings.as_string(width), " x ", tf.strings.as_string(height), " pixels: "]
+        [tf.strings.as_string(width), " x ", tf.strings.as_string(height), " pixels"]
     )
+    frames = tf.where(is_webp, detail, 1)
+    moving = tf.strings.join([said, " in ", tf.strings.as_string(frames), " frames: "])
+    said += ": "
+    pixels = height * width
     short = is_webp & (tf.size(content, tf.int64) < 8 + _number(content, 4, 4, False))
     names = tf.constant(_KINDS)
     name = tf.gather(names, tf.maximum(kind, 0))
@@ -103,7 +109,12 @@ def _inspect(data, max_pixels):
             tf.minimum(height, width) < 1,
             tf.strings.join(["the ", name, " is truncated or damaged: no size found"]),
         ),
-        (height * width > max_pixels, said + f"over {max_pixels}"),
+        (pixels > max_pixels, said + f"over {max_pixels}"),
+        (
+            pixels * tf.cast(frames, tf.int64) > max_pixels,
+            moving + f"over {max_pixels}",
+        ),
+        (frames < 0, f"the WebP has over {_MOST_CHUNKS} chunks"),
         (tf.minimum(height, width) < MIN_SIDE, said + f"under {MIN_SIDE} x {MIN_SIDE}"),
         (short, "the WebP is truncated: it is shorter than it says"),
     ]
@@ -156,8 +167,11 @@ def _png_header(content):
     return size, tf.cast(found, tf.int32)
 
 
-def _webp_size(content):
-    """[height, width] int64 of any of WebP's three kinds; zeros for others."""
+def _webp_header(content):
+    """([height, width] int64, frames int32), see `_webp_frames`.
+
+    The size is of any of WebP's three kinds; zeros for others.
+    """
 
     def at(start, count):
         return _number(content, start, count, big_endian=False)
@@ -172,7 +186,32 @@ def _webp_size(content):
     found = tf.zeros([2], tf.int64)
     for mark, size in sizes:
         found = tf.where(_starts(content, mark, 12), size, found)
-    return found
+    moves = _starts(content, b"VP8X", 12) & (_bytes(content, 20, 1)[0] & 2 != 0)
+    frames = tf.cond(moves, lambda: _webp_frames(content), lambda: tf.constant(1))
+    return found, frames
+
+
+def _webp_frames(content):
+    """Frames of a moving WebP: int32, -1 where it has too many chunks to tell.
+
+    Goes into a frame's chunk instead of past it, as libwebp does: a frame that says it
+    is longer than its picture has the frames after it inside.
+    """
+
+    def step(position, frames):
+        is_frame = _starts(content, b"ANMF", position)
+        length = _number(content, position + 4, 4, False)
+        length = tf.minimum(length + length % 2, tf.size(content, tf.int64))
+        length = tf.where(is_frame, 16, tf.cast(length, tf.int32))
+        return position + 8 + length, frames + tf.cast(is_frame, tf.int32)
+
+    position, frames = tf.while_loop(
+        lambda position, _: position < tf.size(content),
+        step,
+        (tf.constant(12), tf.constant(0)),
+        maximum_iterations=_MOST_CHUNKS,
+    )
+    return tf.where(position < tf.size(content), -1, frames)
 
 
 def _jpeg_header(content):

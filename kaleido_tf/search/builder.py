@@ -90,7 +90,8 @@ def build_index(
       manifest: catalogue whose pictures and texts are indexed; None with `data_dir`
         alone.
       data_dir: prepared data set of the export's own features, which then needn't be
-        computed; pictures that it hasn't, or that changed after it was made, are.
+        computed; pictures that it hasn't, of another product or text than its record,
+        or changed after it was made, are.
       index: kind of the vectors' index, of `nearest.KINDS`.
       batch_size: pictures at once through the export.
       text_fields: of the manifest, see `read_items`.
@@ -191,7 +192,7 @@ def _add_pictures(store, export, rows, prepared, batch_size):
         wanted = {
             row.item.image_id: row
             for row in missing.values()
-            if not row.stamp or row.stamp[1] <= prepared.made
+            if not row.stamp or _older(row.item.image, prepared.made)
         }
         _copy(store, export, prepared, wanted)
         done["copied"] = sum(key in store.pictures for key in missing)
@@ -201,6 +202,14 @@ def _add_pictures(store, export, rows, prepared, batch_size):
     done["computed"] = sum(key in store.pictures for key in pictures)
     skipped = [_skip(row.item, bad[row.picture]) for row in rows if row.picture in bad]
     return done, skipped
+
+
+def _older(path, time_ns):
+    """Whether a picture was there and as it is before a time."""
+    try:
+        return sources.changed_at(path) <= time_ns
+    except OSError:
+        return False
 
 
 def _missing(store, rows):
@@ -213,7 +222,12 @@ def _missing(store, rows):
 
 
 def _copy(store, export, prepared, wanted):
-    """Takes features over from a prepared data set."""
+    """Takes features over from a prepared data set.
+
+    Which picture a record was made from it doesn't say: one is taken for it that has
+    its image_id, product and text, and wasn't changed since. One that was replaced
+    between being read and the data set's last file isn't noticed.
+    """
     writer = PictureWriter(store)
     progress = Progress("pictures, from the prepared data", len(wanted))
     for keys, features, boxes in prepared.features(wanted):
@@ -234,7 +248,10 @@ def _compute(store, export, missing, batch_size):
         batch = {}
         for key in keys[start : start + batch_size]:
             try:
-                batch[key] = sources.read_picture(missing[key].item.image)
+                data = sources.read_picture(missing[key].item.image)
+                if sources.picture_key(data) != key:
+                    raise ValueError("it changed while it was being indexed: run again")
+                batch[key] = data
             except ValueError as error:
                 bad[key] = error
         for found in _features(export, batch, bad):
@@ -283,7 +300,7 @@ def _add_texts(store, export, rows, per_shard=4096):
     keys, progress = list(texts), Progress("texts", len(texts))
     for start in range(0, len(keys), per_shard):
         part = keys[start : start + per_shard]
-        vectors = export.text_vectors([texts[key] for key in part])
+        vectors = export.text_vectors([export.cut_text(texts[key]) for key in part])
         store.texts.append(part, {"vectors": vectors})
         progress.add(len(part))
     return len(keys)

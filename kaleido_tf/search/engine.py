@@ -51,8 +51,15 @@ class SearchEngine:
         self.store = (
             index_dir if isinstance(index_dir, Store) else Store.open(index_dir, export)
         )
+        try:
+            self._read()
+        except FileNotFoundError:
+            if isinstance(index_dir, Store):
+                raise
+            # Another run put a newer table in the place of the one that was named.
+            self.store = Store.open(index_dir, export)
+            self._read()
         self._root = pictures_dir or self.store.values.get("pictures_dir", "")
-        self.rows = self.store.rows()
         self._check_whole()
         self._pictures = distinct(self.rows, "picture")
         self._texts = distinct(self.rows, "text")
@@ -62,8 +69,14 @@ class SearchEngine:
             self._of_picture[row.picture].append(number)
             self._of_text[row.text].append(number)
         self._by_id = {row.item.image_id: n for n, row in enumerate(self.rows)}
-        self._near = {side: self.store.nearest(side) for side in ("image", "text")}
         self._temperature = float(export.config.get("contrastive_temperature", 1.0))
+
+    def _read(self):
+        """Reads the current table."""
+        self.rows = self.store.rows()
+        self._near = {"image": None, "text": None}
+        if self.rows:
+            self._near = {side: self.store.nearest(side) for side in self._near}
 
     def _check_whole(self):
         if not self.rows:
@@ -191,6 +204,7 @@ class SearchEngine:
         if count:
             numbers = [self._of_text[key][0] for key in keys]
             texts = [self.rows[number].item.text for number in numbers]
+            texts = [self.export.cut_text(text) for text in texts]
             margins = self._margins("match_features", features, texts)
         clock.tick("rank")
         alike = [] if vector is None else self._look_alikes(vector, top_k, exclude)
@@ -280,14 +294,14 @@ class SearchEngine:
         """Which words of a text and which patches of a picture answered to each other.
 
         Args:
-          text: str.
+          text: str of any length: as much of it counts as the model reads.
           image_id: an indexed image; or
           features: `Found.features` of a query by picture.
 
         Returns:
           `words.Explanation`.
         """
-        text = check_text(text, "text")
+        text = self.export.cut_text(check_text(text, "text", max_bytes=None))
         features, box = features or self.features(image_id)
         outputs = self.export.call("explain", patch_features=features, text=[text])
         return words.explain(outputs, self.export.config, box[0], text)

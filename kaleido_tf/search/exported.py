@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kaleido_tf.serving.loaded import LoadedModel, plain_message
+from kaleido_tf.serving.requests import MAX_TEXT_BYTES
 
 INFO_FILE = os.path.join("assets.extra", "kaleido_info.json")
 # What a search page can't do without.
@@ -71,6 +72,7 @@ class Export:
       identity: hash of what an index depends on, see `_identity`.
       num_patches, feature_size: P, F of its patch features.
       vector_size: D of its vectors, 0 where the model has none.
+      max_text_bytes: what a text may have.
     """
 
     def __init__(self, directory):
@@ -83,6 +85,8 @@ class Export:
                 f"{self.path} should have the signatures {list(REQUIRED)}. Missing: "
                 f"{missing} (export the model again, with all of its signatures)"
             )
+        limits = self.info.get("limits", {})
+        self.max_text_bytes = limits.get("max_text_bytes", MAX_TEXT_BYTES)
         outputs = self._signatures["image_features"].structured_outputs
         shape = outputs["patch_features"].shape
         self.num_patches, self.feature_size = int(shape[1]), int(shape[2])
@@ -101,6 +105,13 @@ class Export:
     def has(self, name):
         """Whether the export has a signature."""
         return name in self._signatures
+
+    def cut_text(self, text):
+        """The start of a catalogue's text that the export takes, whole characters.
+
+        The model reads the first `text_length` pieces alone, which are far fewer.
+        """
+        return text.encode()[: self.max_text_bytes].decode(errors="ignore")
 
     def call(self, name, **inputs):
         """Calls a signature.

@@ -1,6 +1,7 @@
 """Nearest vectors by cosine: the first stage, in faiss."""
 
 import logging
+import os
 
 import numpy as np
 
@@ -83,7 +84,17 @@ def save(index, path):
 
 
 def load(path):
-    """Reads what `save` wrote; ValueError where it can't be read."""
+    """Reads what `save` wrote.
+
+    Raises:
+      FileNotFoundError: no file.
+      ValueError: it can't be read.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"{path} should be a faiss index. Received: no file (run "
+            "kaleido_tf.search.index again)"
+        )
     try:
         return _faiss().read_index(str(path))
     except RuntimeError as error:

@@ -220,10 +220,10 @@ def launch(blocks, look, host, port, block=True):
 
 def warm_up(engine):
     """Asks once for everything: a signature's first call is slow, and no visitor's."""
-    item = engine.rows[0].item
-    engine.search_text(item.text)
-    engine.describe(engine.search_like(item.image_id).features)
-    engine.explain(item.text, item.image_id)
+    text, image_id = "a navy linen shirt", engine.rows[0].item.image_id
+    engine.search_text(text)
+    engine.describe(engine.search_like(image_id).features)
+    engine.explain(text, image_id)
     picture = io.BytesIO()
     Image.new("RGB", (64, 64), "white").save(picture, "PNG")
     engine.search_image(picture.getvalue())

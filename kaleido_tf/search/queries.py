@@ -100,16 +100,22 @@ class Found:
     features: tuple | None = None
 
 
-def check_text(text, what="query"):
-    """A query's text, stripped; ValueError where it can't be searched."""
+def check_text(text, what="query", max_bytes=MAX_TEXT_BYTES):
+    """A query's text, stripped; ValueError where it can't be searched.
+
+    Args:
+      text: str.
+      what: its name in errors.
+      max_bytes: of UTF-8; None for a text of any size.
+    """
     if not isinstance(text, str):
         raise ValueError(f"`{what}` should be text. Received: {type(text).__name__}")
     if not is_utf8(text):
         raise ValueError(f"`{what}` should be UTF-8. Received: half a character in it")
     size = len(text.encode())
-    if size > MAX_TEXT_BYTES:
+    if max_bytes is not None and size > max_bytes:
         raise ValueError(
-            f"`{what}` should be at most {MAX_TEXT_BYTES} bytes. Received: {size} "
+            f"`{what}` should be at most {max_bytes} bytes. Received: {size} "
             "(a description of a few sentences is enough: the model reads its start)"
         )
     if not any(c.isalnum() for c in text):

@@ -3,13 +3,16 @@
 A folder holds numbered shards; a shard is a folder of .npy files with one row a key and
 keys.txt. A shard is written beside and then renamed: it is whole or it isn't there, so
 an interrupted run goes on after the last whole shard. Rows are found by their key:
-pictures with the same bytes, and texts with the same letters, are stored once.
+pictures with the same bytes, and texts with the same letters, are stored once. No
+file stays open: the number of shards isn't bound by the limit of open files.
 """
 
 import os
 import shutil
 
 import numpy as np
+
+from kaleido_tf.search import mapped
 
 _KEYS = "keys.txt"
 _UNFINISHED = ".unfinished"
@@ -21,6 +24,12 @@ class Shards:
     Args:
       folder: made where it is missing.
       fields: dict name -> (shape of a row, dtype).
+
+    Raises:
+      ValueError: a damaged shard.
+      FileNotFoundError: a shard that another process removed meanwhile.
+      OSError: the system's limits, or files that mayn't be read: says nothing of the
+        shards.
     """
 
     def __init__(self, folder, fields):
@@ -43,10 +52,15 @@ class Shards:
             with open(os.path.join(path, _KEYS), encoding="utf-8") as file:
                 keys = file.read().split()
             arrays = {
-                field: np.load(os.path.join(path, f"{field}.npy"), mmap_mode="r")
+                field: mapped.load(os.path.join(path, f"{field}.npy"))
                 for field in self.fields
             }
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            if not os.path.lexists(path):
+                raise FileNotFoundError(
+                    f"{path} should still exist. Received: removed while it was being "
+                    "opened (by a run of kaleido_tf.search.index: open it again)"
+                ) from error
             raise ValueError(self._damaged(path, error)) from error
         for field, (shape, dtype) in self.fields.items():
             wanted, found = (len(keys), *shape), arrays[field]
@@ -116,5 +130,9 @@ class Shards:
                 if self._places.get(key, ("",))[0] == name:
                     del self._places[key]
             del self._arrays[name]
-            shutil.rmtree(os.path.join(self.folder, name))
+            path = os.path.join(self.folder, name)
+            # At once no shard any more, for whoever opens the folder meanwhile.
+            shutil.rmtree(path + _UNFINISHED, ignore_errors=True)
+            os.rename(path, path + _UNFINISHED)
+            shutil.rmtree(path + _UNFINISHED)
         return before - len(self)

@@ -6,6 +6,7 @@ export computes them from the bytes, a prepared data set has them already.
 
 import hashlib
 import os
+import struct
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from kaleido_tf.data.dataset_info import FILE_NAME, DatasetInfo, file_sha256
 from kaleido_tf.search.manifest import Item
 
 SPLITS = ("train", "validation")
+_ORIENTATION = 0x0112  # EXIF's tag
 _STRINGS = ("image_id", "product_id", "text", "category", "subcategory")
 
 
@@ -27,6 +29,16 @@ def picture_stamp(path):
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns]
+
+
+def changed_at(path):
+    """When a file was last written, moved or given another time: ns.
+
+    A copy may keep the time of what it was copied from, but not the time at which it
+    came to be there.
+    """
+    status = os.stat(path)
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_picture(path):
@@ -46,6 +58,23 @@ def picture_key(data):
     return hashlib.sha256(data).hexdigest()[:32]
 
 
+def jpeg_orientation(picture):
+    """EXIF's orientation 1 to 8 as the model's decoder takes it: of a JPEG alone.
+
+    Args:
+      picture: opened `PIL.Image`.
+    """
+    if picture.format not in ("JPEG", "MPO"):  # MPO: a JPEG with others after it
+        return 1
+    exif = Image.Exif()  # not `getexif`, which looks into XMP besides
+    try:
+        exif.load(picture.info.get("exif"))
+        found = exif.get(_ORIENTATION)
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):
+        return 1
+    return found if found in range(1, 9) else 1
+
+
 def box_in_picture(box, path, canvas_size):
     """A record's box, which is of the square canvas, in [0, 1] of the picture.
 
@@ -60,7 +89,7 @@ def box_in_picture(box, path, canvas_size):
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            if picture.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
+            if jpeg_orientation(picture) >= 5:  # turned by a quarter
                 width, height = height, width
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return np.asarray(box, np.float32)
@@ -130,7 +159,7 @@ class PreparedData:
         return items, skipped
 
     def features(self, rows, batch_size=64):
-        """Features of some records.
+        """Features of some records; of another product or text, a record is left out.
 
         Args:
           rows: dict image_id -> `Row` whose picture they are.
@@ -146,11 +175,22 @@ class PreparedData:
 
         for _, path in self._paths():
             for batch in _batches(path, decode, batch_size):
-                ids = [value.decode() for value in batch["image_id"].numpy()]
-                places = [i for i, image_id in enumerate(ids) if image_id in rows]
+                said = [
+                    tuple(value.decode() for value in values)
+                    for values in zip(
+                        *(batch[k].numpy() for k in ("image_id", "product_id", "text")),
+                        strict=True,
+                    )
+                ]
+                found = [rows.get(image_id) for image_id, *_ in said]
+                places = [
+                    place
+                    for place, row in enumerate(found)
+                    if row and said[place][1:] == (row.item.product_id, row.item.text)
+                ]
                 if not places:
                     continue
-                chosen = [rows[ids[place]] for place in places]
+                chosen = [found[place] for place in places]
                 features = batch["patch_features"].numpy()[places].astype(np.float16)
                 boxes = [
                     box_in_picture(box, row.item.image, size)

@@ -30,6 +30,9 @@ from kaleido_tf.search.shards import Shards
 FORMAT = 1
 INFO = "index.json"
 SKIPPED = "skipped.jsonl"
+# A key of index.json while what was there of another export is being removed.
+_EMPTYING = "emptying"
+_FOLDERS = ("tables", "pictures", "texts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +94,27 @@ def _read_lines(path):
         return [json.loads(line) for line in file]
 
 
-def _model_of(path):
-    """What an index.json says of its model; None where it can't be read."""
+def _info_of(path):
+    """An index.json as it is: dict, empty where it is none; None without a file."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file).get("model")
-    except (ValueError, AttributeError):
+            found = json.load(file)
+    except FileNotFoundError:
         return None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbered(folder):
+    """Paths of the shards and tables of an index's folder, whole or not."""
+    found = []
+    for name in _FOLDERS:
+        inside = os.path.join(folder, name)
+        for entry in sorted(os.listdir(inside)) if os.path.isdir(inside) else ():
+            if entry.partition(".")[0].isdecimal():
+                found.append(os.path.join(inside, entry))
+    return [path for path in found if os.path.isdir(path)]
 
 
 @contextlib.contextmanager
@@ -156,8 +173,19 @@ class Store:
 
         Raises:
           FileNotFoundError: no index.
-          ValueError: an index of another export or format, or a damaged one.
+          ValueError: an index of another export or format, a damaged one, or one that
+            is being replaced.
         """
+        try:
+            return cls(folder, cls._read(folder, export))
+        except FileNotFoundError:
+            # Another run may have put a new state in the place of the one that was
+            # read; where there is no index, this says so again.
+            return cls(folder, cls._read(folder, export))
+
+    @staticmethod
+    def _read(folder, export):
+        """A folder's index.json, checked: dict."""
         path = os.path.join(folder, INFO)
         if not os.path.isfile(path):
             raise FileNotFoundError(
@@ -182,7 +210,12 @@ class Store:
                 "compare: choose another --index_dir, or make this one anew by "
                 "--replace"
             )
-        return cls(folder, values)
+        if values.get(_EMPTYING):
+            raise ValueError(
+                f"{folder} should be a finished index. Received: one that is being "
+                "replaced (run kaleido_tf.search.index again: it goes on)"
+            )
+        return values
 
     @classmethod
     def open_or_create(cls, folder, export, replace=False):
@@ -191,15 +224,18 @@ class Store:
         Args:
           folder, export: see `open`.
           replace: empty an index of another export, instead of refusing it.
+
+        Raises:
+          ValueError: see `open`; shards without an index.json, of which nobody knows
+            the export.
+          OSError: what is to be removed can't be.
         """
         path = os.path.join(folder, INFO)
-        if replace and os.path.isfile(path) and _model_of(path) != export.identity:
-            logging.info("%s: the index of another export is removed", folder)
-            os.remove(path)  # first: without it the rest is no index
-            for name in ("tables", "pictures", "texts"):
-                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-        if os.path.isfile(path):
-            return cls.open(folder, export)
+        about = _info_of(path)
+        if about is not None:
+            same = about.get("model") == export.identity
+            if not (about.get(_EMPTYING) if same else replace):
+                return cls.open(folder, export)
         values = {
             "format": FORMAT,
             "model": export.identity,
@@ -209,7 +245,22 @@ class Store:
             "table": None,
         }
         os.makedirs(folder, exist_ok=True)
-        write_json(os.path.join(folder, INFO), values)
+        left = _numbered(folder)
+        if about is None and left:
+            raise ValueError(
+                f"`index_dir` should be an index or a new folder. Received: {folder}, "
+                f"with {left[0]} and no {INFO}: nobody knows of which export (choose "
+                f"another --index_dir, or delete the {len(left)} numbered folders in "
+                f"its {', '.join(_FOLDERS)})"
+            )
+        if left:
+            logging.info("%s: the index of another export is removed", folder)
+            # Says what is going on until nothing is left: a run that is interrupted
+            # meanwhile is gone on with, and no shard is taken for one of this export.
+            write_json(path, {**values, _EMPTYING: True})
+            for each in left:
+                shutil.rmtree(each)
+        write_json(path, values)
         return cls(folder, values)
 
     @property
