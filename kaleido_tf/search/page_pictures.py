@@ -36,15 +36,16 @@ def _as_stored(region, orientation):
         left, right = 1 - right, 1 - left
     if orientation in (3, 4, 7, 8):
         top, bottom = 1 - bottom, 1 - top
-    return (left, top, right, bottom) if orientation >= 5 else (top, left, bottom, right)
+    return (
+        (left, top, right, bottom) if orientation >= 5 else (top, left, bottom, right)
+    )
 
 
 def _part(picture, side, region):
-    """A region of an opened picture, RGB on white, turned, of at least `side` if it is.
+    """A region of an opened picture: RGB, on white, turned as the model's decoder does.
 
-    Its pixels are those of the model's decoder, but for scaling. Of a large picture
-    no more is in memory than its decoder needs: a JPEG is decoded at a fraction of its
-    size, others are cut and scaled before anything is made of them.
+    What is larger comes at 2 to 4 times `side`: a JPEG is decoded at a fraction of its
+    size, others are cut and scaled before they are put on white.
     """
     orientation = jpeg_orientation(picture)
     top, left, bottom, right = _as_stored(region, orientation)

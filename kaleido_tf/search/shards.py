@@ -120,6 +120,9 @@ class Shards:
           Number of rows that are gone.
         """
         before = len(self)
+        for name in os.listdir(self.folder):
+            if name.endswith(_UNFINISHED):  # of a run that was interrupted
+                shutil.rmtree(os.path.join(self.folder, name))
         for name in list(self._arrays):
             kept = [key for key in self._keys[name] if key in live]
             if len(kept) >= least_live * len(self._keys[name]):

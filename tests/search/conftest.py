@@ -135,6 +135,7 @@ def write_export(folder, tasks=("category", "caption"), name="a"):
         "dataset": {"patch_arm": "kaleido", "feature_size": F},
         "backbone": None,
         "saliency": {"method": "none"},
+        "limits": {"max_text_bytes": 4999},
         "checkpoints": {"matching": {"config": config, "weights_sha256": name}},
     }
     (version / "assets.extra").mkdir()

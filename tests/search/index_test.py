@@ -1,16 +1,19 @@
 """Catalogue -> index: incremental, resumable, refused where it doesn't fit."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import sources as prep_sources
-from kaleido_tf.search import index, manifest, nearest, sources
+from kaleido_tf.search import index, manifest, mapped, nearest, page, sources
 from kaleido_tf.search.builder import build_index
 from kaleido_tf.search.engine import SearchEngine
 from kaleido_tf.search.shards import Shards
@@ -177,6 +180,67 @@ def test_an_index_of_another_export_is_refused(export, catalogue, tmp_path):
         SearchEngine(export, tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_an_interrupted_replacement_leaves_no_old_shard(
+    export, catalogue, tmp_path, monkeypatch, removed
+):
+    folder = tmp_path / "index"
+    build_index(export, folder, catalogue)
+    other, left, remove = Counting(export), removed, shutil.rmtree
+    other.identity, other.path = "f" * 64, "/another/1"
+
+    def interrupted(path, *args, **kwargs):
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        remove(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kaleido_tf.search.store.shutil.rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(other, folder, catalogue, replace=True)
+    with pytest.raises(ValueError, match="one that is being replaced"):
+        SearchEngine(other, folder)
+    with pytest.raises(ValueError, match="one of another export"):
+        build_index(export, folder, catalogue)
+    done = build_index(other, folder, catalogue)  # goes on, whatever it is told
+    assert done["computed"] == other.pictures == 7 and done["encoded"] == 5
+    assert "emptying" not in json.loads((folder / "index.json").read_text())
+
+
+def test_what_cant_be_removed_is_said(export, catalogue, tmp_path, monkeypatch):
+    build_index(export, tmp_path / "index", catalogue)
+    other = Counting(export)
+    other.identity = "f" * 64
+
+    def refuse(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kaleido_tf.search.store.shutil.rmtree", refuse)
+        with pytest.raises(PermissionError):
+            build_index(other, tmp_path / "index", catalogue, replace=True)
+
+
+def test_shards_of_nobody_are_refused(export, catalogue, tmp_path):
+    folder = tmp_path / "index"
+    build_index(export, folder, catalogue)
+    (folder / "index.json").unlink()
+    for replace in (False, True):
+        with pytest.raises(ValueError, match="tables/1 and no index.json"):
+            build_index(export, folder, catalogue, replace=replace)
+    # What isn't of an index stays.
+    (tmp_path / "other" / "pictures").mkdir(parents=True)
+    (tmp_path / "other" / "pictures" / "1.png").write_bytes(b"a picture")
+    for identity in (export.identity, "f" * 64):
+        other = Counting(export)
+        other.identity = identity
+        build_index(other, tmp_path / "other", catalogue, replace=True)
+    assert (tmp_path / "other" / "pictures" / "1.png").exists()
+
+
 def test_one_writer_at_a_time(export, catalogue, tmp_path):
     with (
         locked(tmp_path / "index"),
@@ -193,6 +257,109 @@ def test_damage_is_named(export, catalogue, tmp_path):
     (shard / "features.npy").write_bytes(data[:-10])
     with pytest.raises(ValueError, match="pictures/000000 should be a whole shard"):
         SearchEngine(export, folder)
+
+
+def test_more_shards_than_open_files(tmp_path):
+    """Also what was removed meanwhile can be read: an older state of the index."""
+    script = """
+import resource, shutil, sys
+import numpy as np
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+from kaleido_tf.search.shards import Shards
+fields = {"x": ((2,), np.dtype(np.float16)), "y": ((0,), np.dtype(np.float32))}
+shards = Shards(sys.argv[1], fields)
+for n in range(100):
+    shards.append([f"k{n}"], {"x": [[n, n]], "y": np.zeros((1, 0))})
+shards = Shards(sys.argv[1], fields)
+shutil.rmtree(sys.argv[1])
+print(shards.read("x", [f"k{n}" for n in range(100)]).sum(dtype=int))
+"""
+    run = [sys.executable, "-c", script, str(tmp_path / "x")]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.stdout == "9900\n", done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EACCES])
+def test_limits_are_no_damage(tmp_path, monkeypatch, number):
+    fields = {"x": ((2,), np.dtype(np.float32))}
+    Shards(tmp_path, fields).append(["a"], {"x": [[1, 1]]})
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("kaleido_tf.search.shards.mapped.load", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        Shards(tmp_path, fields)
+    assert caught.value.errno == number and "delete" not in str(caught.value)
+
+
+def test_arrays_are_mapped(tmp_path):
+    path = tmp_path / "x.npy"
+    for array in (
+        np.arange(12.0).reshape(3, 4),
+        np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        np.zeros((3, 0), np.float16),
+    ):
+        np.save(path, array)
+        found = mapped.load(path)
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype and not found.flags.writeable
+    path.write_bytes(b"")
+    with pytest.raises(ValueError):
+        mapped.load(path)
+    np.save(path, np.array(["a", None]), allow_pickle=True)
+    with pytest.raises(ValueError, match="of object"):
+        mapped.load(path)
+
+
+def test_a_state_that_goes_meanwhile_is_read_again(
+    export, catalogue, tmp_path, monkeypatch
+):
+    """Another run finishes between index.json and the table that it names."""
+    build_index(export, tmp_path / "index", catalogue)
+    rows, runs = Store.rows, []
+
+    def late(store):
+        if not runs:
+            runs.append(1)
+            build_index(export, tmp_path / "index", catalogue)
+        return rows(store)
+
+    monkeypatch.setattr(Store, "rows", late)
+    assert top(SearchEngine(export, tmp_path / "index"), "red")[0] == "a"
+    shutil.rmtree(tmp_path / "index" / "tables")
+    with pytest.raises(FileNotFoundError, match="items.jsonl"):
+        SearchEngine(export, tmp_path / "index")
+
+
+def test_a_picture_that_changes_meanwhile_is_left_out(export, catalogue, tmp_path):
+    class Changing(Counting):
+        def call(self, name, **inputs):
+            if name == "image_features" and not self.pictures:
+                path = str(catalogue.parent / "g.png")
+                cv2.imwrite(path, np.full((40, 30, 3), (0, 255, 0), np.uint8))
+            return super().call(name, **inputs)
+
+    done = build_index(Changing(export), tmp_path / "index", catalogue, batch_size=2)
+    assert (done["images"], done["skipped"]) == (6, 1)
+    (row,) = skipped_rows(tmp_path / "index")
+    assert row["image_id"] == "g" and "it changed while" in row["detail"]
+    assert build_index(export, tmp_path / "index", catalogue)["computed"] == 1
+
+
+def test_long_texts_are_read_from_their_start(export, catalogue, tmp_path):
+    rows = [json.loads(line) for line in catalogue.read_text().splitlines()]
+    rows[0]["title"] = "red " + "é" * 50_000
+    catalogue.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert build_index(export, tmp_path / "index", catalogue)["skipped"] == 0
+    engine = SearchEngine(export, tmp_path / "index")
+    assert len(engine.row("a").item.text) == 50_004
+    page.warm_up(engine)
+    assert "a" in [hit.image_id for hit in engine.search_like("b").hits]
+    found = engine.explain(engine.row("a").item.text, "a").words
+    assert found == ["red", "é" * 2497]  # of 4999 bytes
+    with pytest.raises(ValueError, match="at most 10000 bytes"):
+        engine.search_text(rows[0]["title"])
 
 
 def test_the_catalogue_may_move(export, catalogue, tmp_path):
@@ -219,20 +386,39 @@ def test_prepared_features_are_taken_over(export, make_data_set, tmp_path):
     np.testing.assert_allclose(box[0], [0.1, 0, 0.9, 1])
     assert engine.image_path("i0") == ""
 
-    # With a manifest: a picture that is older than the data set isn't computed.
-    pictures = tmp_path / "pictures"
+
+def test_prepared_features_are_of_the_same_picture(export, make_data_set, tmp_path):
+    """Taken over are those of one image_id, product and text, and no newer picture."""
+    folder, pictures = tmp_path / "data", tmp_path / "pictures"
+    make_data_set(folder)
     pictures.mkdir()
     lines = []
-    for name in ("i0", "i1", "other"):
+    for name in ("i0", "i1", "i2", "i3", "other"):
         cv2.imwrite(str(pictures / f"{name}.png"), np.full((9, 9, 3), 80, np.uint8))
         (pictures / f"{name}.png").write_bytes(
             (pictures / f"{name}.png").read_bytes() + name.encode()
         )
-        lines.append({"product_id": name, "image": f"{name}.png", "title": "red"})
-    os.utime(pictures / "i0.png", ns=(0, 0))
+        lines.append({"product_id": f"p{name[1:]}", "image": f"{name}.png"})
+    texts = ["navy cotton shirt long sleeve", "red cotton shirt", "another text"]
+    texts += ["red cotton shirt", "no record"]
+    for line, text in zip(lines, texts, strict=True):
+        line["title"] = text
+    lines[3]["product_id"] = "another product"
     (pictures / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    done = build_index(counting, tmp_path / "index2", pictures / "m.jsonl", str(folder))
-    assert (done["copied"], done["computed"]) == (1, 2)
+
+    def build(name):
+        done = build_index(export, tmp_path / name, pictures / "m.jsonl", str(folder))
+        return done["copied"], done["computed"]
+
+    now = os.stat(pictures / "other.png").st_ctime_ns
+    os.utime(folder / "dataset_info.json", ns=(now, now + 10**12))
+    assert build("index") == (2, 3)
+    os.utime(pictures / "i1.png", ns=(now, now + 10**13))  # written after it
+    assert build("index2") == (1, 4)
+    # Replaced after it, by one that says it is older.
+    os.utime(folder / "dataset_info.json", ns=(now, now - 10**9))
+    os.utime(pictures / "i0.png", ns=(0, 0))
+    assert build("index3") == (0, 5)
 
 
 def test_a_records_box_is_of_the_canvas(tmp_path):
@@ -243,6 +429,19 @@ def test_a_records_box_is_of_the_canvas(tmp_path):
     np.testing.assert_allclose(box, [0.25, 0.0, 0.5, 1.0])
     box = sources.box_in_picture([0.0, 0.5, 1.0, 0.625], path, 64)
     np.testing.assert_allclose(box, [0.0, 0.5, 1.0, 0.75])
+    # EXIF turns a JPEG, as the model's decoder does, and nothing else.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind, wanted in (
+        ("jpg", [0.0, 0.25, 1.0, 0.5]),
+        ("png", [0.25, 0.0, 0.75, 0.5]),
+        ("webp", [0.25, 0.0, 0.75, 0.5]),
+    ):
+        Image.new("RGB", (50, 100)).save(tmp_path / f"x.{kind}", exif=exif)
+        box = sources.box_in_picture(
+            [0.25, 0.25, 0.75, 0.5], tmp_path / f"x.{kind}", 64
+        )
+        np.testing.assert_allclose(box, wanted, err_msg=kind)
     box = sources.box_in_picture([0.1, 0.2, 0.3, 0.4], "", 64)
     np.testing.assert_allclose(box, [0.1, 0.2, 0.3, 0.4])
 
@@ -341,7 +540,9 @@ def test_little_used_shards_are_written_anew(tmp_path):
     assert "a" not in again and len(again) == 2
     np.testing.assert_array_equal(again.read("x", ["d", "c"]), [[4, 4], [3, 3]])
     os.makedirs(tmp_path / "000003.unfinished")  # of a killed run: no shard
-    assert len(Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})) == 2
+    again = Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})
+    assert len(again) == 2 and again.remove_dead({"c", "d"}) == 0
+    assert sorted(os.listdir(tmp_path)) == ["000001", "000002"]
 
 
 def test_command_line(export_dir, catalogue, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The search page in a real browser, and the HTML that it is made of."""
 
 import base64
+import io
 import json
 import shutil
 import socket
@@ -12,7 +13,9 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from kaleido_tf.data.pictures import decode_picture
 from kaleido_tf.search import page, page_pictures
 from kaleido_tf.search import page_markup as markup
 from kaleido_tf.search.builder import build_index
@@ -301,6 +304,67 @@ def test_a_small_object_is_shown_large():
         assert part.shape[0] == height
     for nothing in ("", b"no picture", "/nowhere.png"):
         assert page_pictures.shown(nothing, 9).startswith("data:image/jpeg")
+
+
+def pixels_of(uri):
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB"), np.int32)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_the_page_shows_what_the_model_sees(kind, orientation):
+    picture = np.full((64, 96, 3), 40, np.uint8)
+    picture[:32, :32], picture[32:, 64:], picture[40:, :16] = (
+        *((250, 30, 60), (30, 60, 250), (60, 250, 30)),
+    )
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(buffer, kind, exif=exif, quality=95)
+    model = decode_picture(buffer.getvalue()).numpy().astype(np.int32)
+    height, width = model.shape[:2]
+    assert (height > width) == (kind == "JPEG" and 5 <= orientation <= 8)
+    for region in (page_pictures.WHOLE, (0.25, 0.5, 0.75, 1.0)):
+        shown = pixels_of(page_pictures.shown(buffer.getvalue(), 96, region))
+        y1, x1, y2, x2 = (
+            round(v * s) for v, s in zip(region, 2 * (height, width), strict=True)
+        )
+        wanted = model[y1:y2, x1:x2]
+        assert shown.shape == wanted.shape
+        assert np.abs(shown - wanted).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "colour", "wanted"),
+    [
+        ("JPEG", "RGB", (200, 30, 60), (200, 30, 60)),
+        ("JPEG", "L", 90, (90, 90, 90)),
+        ("PNG", "RGB", (200, 30, 60), (200, 30, 60)),
+        ("PNG", "RGBA", (200, 30, 60, 0), (255, 255, 255)),
+        ("PNG", "LA", (0, 128), (127, 127, 127)),
+        ("PNG", "P", 7, (255, 255, 255)),
+        ("PNG", "1", 1, (255, 255, 255)),
+        ("WEBP", "RGBA", (200, 30, 60, 255), (200, 30, 60)),
+    ],
+)
+def test_large_pictures_are_shrunk_first(kind, mode, colour, wanted):
+    buffer = io.BytesIO()
+    large = Image.new(mode, (2000, 1200), colour)
+    if mode == "P":
+        large.putpalette(3 * list(range(256)))
+    large.save(buffer, kind, **({"transparency": 7} if mode == "P" else {}))
+    for region, shape in (
+        (page_pictures.WHOLE, (60, 100)),
+        ((0.0, 0.0, 0.5, 0.2), (100, 67)),
+    ):
+        found = pixels_of(page_pictures.shown(buffer.getvalue(), 100, region))
+        assert found.shape == (*shape, 3)
+        assert np.abs(found - wanted).max() <= 4
+        with Image.open(buffer) as opened:
+            part = page_pictures._part(opened, 100, region)
+            assert 100 <= max(part.size) < 400 and part.mode == "RGB"
+            if kind == "JPEG":  # never decoded at its full size
+                assert opened.size[0] <= 1000
 
 
 def test_title():
