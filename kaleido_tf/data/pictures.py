@@ -21,6 +21,8 @@ _ORIENTATION = 0x0112  # EXIF's tag
 def decode_picture(data, max_pixels=MAX_PIXELS):
     """Decodes a picture; pixels are those that OpenCV gives.
 
+    But for an orientation in a PNG's or WebP's EXIF, which counts in a JPEG alone.
+
     Args:
       data: string scalar, the bytes of a JPEG, PNG or WebP file.
       max_pixels: a picture with more, over all of its frames, is refused before it is
@@ -186,9 +188,15 @@ def _webp_header(content):
     found = tf.zeros([2], tf.int64)
     for mark, size in sizes:
         found = tf.where(_starts(content, mark, 12), size, found)
-    moves = _starts(content, b"VP8X", 12) & (_bytes(content, 20, 1)[0] & 2 != 0)
-    frames = tf.cond(moves, lambda: _webp_frames(content), lambda: tf.constant(1))
+    frames = tf.cond(
+        _moves(content), lambda: _webp_frames(content), lambda: tf.constant(1)
+    )
     return found, frames
+
+
+def _moves(content):
+    """Whether a WebP says that it moves."""
+    return _starts(content, b"VP8X", 12) & (_bytes(content, 20, 1)[0] // 2 % 2 == 1)
 
 
 def _webp_frames(content):
@@ -295,12 +303,23 @@ def _decode(data, kind, detail):
         )
 
     def webp():
-        pixels = tf.io.decode_webp(data)[0]
+        moves = _moves(tf.io.decode_raw(tf.strings.substr(data, 0, 30), tf.uint8))
+        whole = tf.cond(moves, lambda: _called_transparent(data), lambda: data)
+        pixels = tf.io.decode_webp(whole)[0]
         opaque = tf.shape(pixels)[2] == 3
         return tf.cond(opaque, lambda: pixels, lambda: _on_white(pixels))
 
     picture = tf.switch_case(kind, [jpeg, png, webp])
     return tf.ensure_shape(picture, [None, None, 3])
+
+
+def _called_transparent(data):
+    """A moving WebP that says it has alpha, so that its pixels are RGBA.
+
+    Of an opaque one TensorFlow writes four channels to memory that it took for three.
+    """
+    rest = tf.strings.substr(data, 21, tf.strings.length(data))
+    return tf.strings.join([tf.strings.substr(data, 0, 20), b"\x12", rest])
 
 
 def _turn(pixels, orientation):

@@ -72,7 +72,7 @@ class LoadedModel:
     def specs(self, name):
         """Inputs of a signature: dict name -> tf.TensorSpec."""
         name = name or DEFAULT
-        if name not in self.signatures:
+        if not isinstance(name, str) or name not in self.signatures:
             raise RequestError(
                 tf.errors.FAILED_PRECONDITION,
                 f"`signature_name` should be one of {sorted(self.signatures)}. "

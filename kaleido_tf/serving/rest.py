@@ -6,11 +6,12 @@ GET /v1/models/NAME says which version is there.
 """
 
 import base64
-import binascii
 import http.server
 import json
 import re
+import socket
 import threading
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -18,13 +19,29 @@ from absl import logging
 
 from kaleido_tf.serving import loaded
 
-_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(:predict)?")
+TIMEOUT = 60  # seconds without a byte, then the connection ends
+
+_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,18}))?(:predict)?")
+_PIECE = 1 << 20  # bytes that are read or written at once
+_LONGEST_LINE = 1 << 16  # between chunks
 _HTTP = {
     tf.errors.INVALID_ARGUMENT: 400,
     tf.errors.FAILED_PRECONDITION: 400,
     tf.errors.NOT_FOUND: 404,
     tf.errors.RESOURCE_EXHAUSTED: 429,
 }
+
+
+class _BodyError(loaded.RequestError):
+    """A body that isn't read to its end, so that the connection can't go on.
+
+    Attributes:
+      status: of HTTP.
+    """
+
+    def __init__(self, status, message):
+        super().__init__(tf.errors.INVALID_ARGUMENT, message)
+        self.status = status
 
 
 def _wrong(message):
@@ -76,7 +93,7 @@ def _array(name, value, spec):
         array = np.empty(len(texts), object)
         array[:] = [_bytes(text) for text in texts]
         return array if isinstance(value, list) else array[0]
-    except (TypeError, ValueError, binascii.Error) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _wrong(
             f"`{name}` should be {spec.dtype.name} values, bytes as "
             f'{{"b64": "..."}}. Received what can\'t be read: {error}'
@@ -99,15 +116,69 @@ def _plain(array):
     return np.array(texts, object).reshape(array.shape).tolist()
 
 
+def _length(headers, limit):
+    """Bytes of a body that comes whole, as its headers say."""
+    said = headers.get_all("Content-Length", ["0"])
+    if len(set(said)) > 1 or not re.fullmatch("[0-9]{1,18}", said[0].strip()):
+        raise _BodyError(
+            400, f"Content-Length should be a decimal number. Received: {said}"
+        )
+    _check_size(int(said[0]), limit)
+    return int(said[0])
+
+
+def _check_size(size, limit):
+    if size > limit:
+        raise _BodyError(
+            413,
+            f"The body should be of at most {limit} bytes. Received: {size} or more "
+            "(ask in several requests, or start the server with a larger "
+            "--max_message_mb)",
+        )
+
+
+def _read(file, size):
+    content = file.read(size)
+    if len(content) < size:
+        raise _BodyError(400, f"The body ended after {len(content)} of {size} bytes")
+    return content
+
+
+def _read_chunks(file, limit):
+    """A body in chunks: `Transfer-Encoding: chunked`."""
+    content = bytearray()
+    while True:
+        line = file.readline(_LONGEST_LINE)
+        size = re.fullmatch(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?\r?\n", line)
+        if not size:
+            raise _BodyError(
+                400, f"A chunk should start with its size. Received: {line[:40]}"
+            )
+        size = int(size[1], 16)
+        if not size:
+            break
+        _check_size(len(content) + size, limit)
+        content += _read(file, size)
+        if file.readline(3) not in (b"\r\n", b"\n"):
+            raise _BodyError(400, f"A chunk should end after its {size} bytes")
+    left = _LONGEST_LINE  # for headers behind the body, which say nothing to us
+    while (line := file.readline(left)) not in (b"\r\n", b"\n"):
+        left -= len(line)
+        if not line or left <= 0:
+            raise _BodyError(400, "The body should end with an empty line")
+    return bytes(content)
+
+
 def _handler(model, name, limit):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = TIMEOUT
 
         def do_GET(self):  # noqa: N802
-            self._answer(lambda: self._status())
+            self._answer(lambda content: self._status())
 
         def do_POST(self):  # noqa: N802
-            self._answer(lambda: self._predict())
+            self._answer(self._predict)
 
         def _find(self, is_predict):
             found = _PATH.fullmatch(self.path)
@@ -122,36 +193,79 @@ def _handler(model, name, limit):
 
         def _status(self):
             self._find(False)
+            status = {"error_code": "OK", "error_message": ""}
             row = {"version": str(model.version), "state": "AVAILABLE"}
-            return {"model_version_status": [row]}
+            return {"model_version_status": [row | {"status": status}]}
 
-        def _predict(self):
-            size = int(self.headers.get("Content-Length") or 0)
-            if size > limit:
-                self.close_connection = True  # the rest of it isn't read
-                raise _wrong(f"The body should be of at most {limit} bytes: {size}")
-            content = self.rfile.read(size)
+        def _predict(self, content):
             self._find(True)
             try:
                 body = json.loads(content)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _wrong(f"The body should be JSON. Received: {error}") from error
             return predict(model, body)
 
-        def _answer(self, make):
+        def _body(self):
+            coding = self.headers.get("Transfer-Encoding")
             try:
-                status, answer = 200, make()
+                if coding is None:
+                    return _read(self.rfile, _length(self.headers, limit))
+                if "Content-Length" in self.headers:
+                    said = "The body should come with Content-Length or in chunks, once"
+                    raise _BodyError(400, said)
+                if coding.strip().lower() == "chunked":
+                    return _read_chunks(self.rfile, limit)
+            except TimeoutError:
+                said = f"The body should come without a break of {TIMEOUT} s"
+                raise _BodyError(408, said) from None
+            raise _BodyError(
+                411,
+                "The body should come with Content-Length or as Transfer-Encoding: "
+                f"chunked. Received: Transfer-Encoding: {coding}",
+            )
+
+        def _answer(self, make):
+            is_read = True
+            try:
+                status, answer = 200, make(self._body())
+            except _BodyError as error:
+                is_read = False
+                status, answer = error.status, {"error": error.message}
             except loaded.RequestError as error:
                 status, answer = _HTTP.get(error.code, 500), {"error": error.message}
+            except ConnectionError:  # the client is gone
+                self.close_connection = True
+                return
             except Exception:  # whatever it is, it is this request's alone
                 logging.exception("a request failed")
                 status, answer = 500, {"error": "the server failed; its log says how"}
-            content = json.dumps(answer).encode()
+            try:
+                self._send(status, json.dumps(answer).encode(), is_read)
+                if not is_read:
+                    self._drain()
+            except OSError as error:  # the client is gone, or doesn't read
+                logging.debug("an answer wasn't read: %s", error)
+                self.close_connection = True
+
+        def _send(self, status, content, keeps_connection):
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
+            if not keeps_connection:
+                self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(content)
+            for start in range(0, len(content), _PIECE):  # a timeout each
+                self.wfile.write(content[start : start + _PIECE])
+
+        def _drain(self):
+            """Reads on: a client that still sends would lose the answer."""
+            self.connection.shutdown(socket.SHUT_WR)
+            left, end = 4 * limit, time.monotonic() + TIMEOUT
+            while left > 0 and time.monotonic() < end:
+                piece = self.rfile.read1(min(left, _PIECE))
+                if not piece:
+                    break
+                left -= len(piece)
 
         def log_message(self, format, *args):  # noqa: A002
             logging.debug(format, *args)

@@ -3,12 +3,14 @@
   python -m kaleido_tf.serving.server --model_dir=served --port=8500 --rest_port=8501
 
 Speaks TensorFlow Serving's PredictionService (Predict, GetModelMetadata) over gRPC and
-its REST form over HTTP, so that a client can't tell. Needs tensorflow-serving-api. It
-serves one version and doesn't batch requests of several clients; see docs/serving.md.
+of its REST form predict and the model's status, so that a client of these needs no
+change. Needs tensorflow-serving-api. It serves one version and doesn't batch requests
+of several clients; see docs/serving.md.
 """
 
 import concurrent.futures
 import os
+import signal
 
 import grpc
 import tensorflow as tf
@@ -167,7 +169,7 @@ def flag_page():
 
 
 def main(settings):
-    """Serves until it is stopped."""
+    """Serves until it is stopped, by Ctrl-C or SIGTERM."""
     model = loaded.LoadedModel(settings["model_dir"])
     logging.info("%d warm-up requests answered", model.warm_up())
     name, limit = settings["model_name"], settings["max_message_mb"]
@@ -176,6 +178,7 @@ def main(settings):
     if settings["rest_port"]:
         _, rest_port = rest.start(model, settings["rest_port"], name, limit)
         print(f"REST on port {rest_port}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.wait_for_termination()
     except KeyboardInterrupt:
