@@ -321,10 +321,10 @@ _EASYTRANSFER_KEYS = {
 def _cpu_size(hidden, layers, heads, feature_dropout):
     """A size that learns within minutes on a CPU (docs/recipe.md has the reasons).
 
-    Three things differ from the paper: dropout on the features alone, weights that
-    start at 1 / sqrt(hidden) instead of 0.02 (nearly that for the paper's 768, and far
-    too small here: a modality's signal dies before it reaches [CLS]), and the alignment
-    of text and image before fusion.
+    Three things differ from the paper: the alignment of text and image before fusion,
+    on which retrieval hangs; and dropout on the features alone and weights that start
+    at 1 / sqrt(hidden) instead of 0.02 (nearly that for the paper's 768), without which
+    masked words are learnt more slowly.
     """
     return dict(
         hidden_size=hidden,
