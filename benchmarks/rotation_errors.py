@@ -9,8 +9,6 @@ on mirrored pictures too, and hardly tell these apart. How alike the features ar
 printed besides.
 """
 
-import json
-
 import numpy as np
 import tensorflow as tf
 
@@ -20,7 +18,7 @@ from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.data.input_pipeline import PretrainingData
 from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_pretrainer
-from kaleido_tf.training import checkpoints
+from kaleido_tf.training import checkpoints, run_folder
 
 ANGLES = (0, 90, 180, 270)
 _MIRRORED = (1, 3)  # places of 90 and 270
@@ -132,8 +130,7 @@ def run(settings):
     content = {"checkpoint": prefix, "counts": counts.tolist(), **summary(counts)}
     content |= {"cosines": cosines.tolist(), "categories": categories}
     if settings["output"]:
-        with open(settings["output"], "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
+        run_folder.write_json(content, settings["output"])
     return content
 
 

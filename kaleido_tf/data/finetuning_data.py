@@ -151,22 +151,9 @@ class FinetuningData:
         Returns:
           tf.data.Dataset of (inputs, labels), dicts with static shapes.
         """
-        if self.batch_size % workers:
-            raise ValueError(
-                f"`batch_size` should be a multiple of the {workers} workers. "
-                f"Received: {self.batch_size}"
-            )
-        batch_size, steps = self.batch_size // workers, self.steps_per_epoch()
-        records_of = self.epoch_reader(worker, workers)
-
-        def part(epoch):
-            # Whole batches only: what is left over is another record every epoch.
-            return records_of(epoch).take(steps * batch_size)
-
-        epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
-        serialized = epochs.flat_map(part)
-        serialized = serialized.skip(start_step % steps * batch_size)
-        batches = serialized.batch(batch_size, drop_remainder=True)
+        batches, batch_size = input_pipeline.endless_batches(
+            self, start_step, worker, workers
+        )
 
         def make(serialized, seed):
             inputs, labels = make_batch(self._clean(serialized, batch_size), seed)

@@ -43,6 +43,31 @@ def shuffled_records(paths, seed, epoch, count, keep=None, worker=0, workers=1):
     return data.shuffle(min(_SHUFFLE_RECORDS, count), seed=epoch * 1000003 + seed)
 
 
+def endless_batches(data, start_step, worker, workers):
+    """A worker's parts of the batches of all epochs, from a step on.
+
+    Args:
+      data: `PretrainingData` or `FinetuningData`.
+      start_step: number of batches already consumed.
+      worker, workers: index and number of the processes that read.
+
+    Returns:
+      (tf.data.Dataset of serialized records, string [B']; B', its part of a batch).
+    """
+    if data.batch_size % workers:
+        raise ValueError(
+            f"`batch_size` should be a multiple of the {workers} workers. "
+            f"Received: {data.batch_size}"
+        )
+    batch_size, steps = data.batch_size // workers, data.steps_per_epoch(workers)
+    records_of = data.epoch_reader(worker, workers)
+    epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
+    # Whole batches only: what is left over is another record every epoch.
+    serialized = epochs.flat_map(lambda e: records_of(e).take(steps * batch_size))
+    serialized = serialized.skip(start_step % steps * batch_size)
+    return serialized.batch(batch_size, drop_remainder=True), batch_size
+
+
 def map_with_seeds(batches, make, seed, start_step=0, worker=0):
     """Maps `make(batch, seed)` over batches, the first of which is `start_step`.
 
@@ -237,23 +262,7 @@ class PretrainingData:
           tf.data.Dataset of (inputs, labels), dicts; all shapes are static but the
           texts' length, see `trim_texts`.
         """
-        if self.batch_size % workers:
-            raise ValueError(
-                f"`batch_size` should be a multiple of the {workers} workers. "
-                f"Received: {self.batch_size}"
-            )
-        batch_size = self.batch_size // workers
-        steps = self.steps_per_epoch(workers)
-        records_of = self.epoch_reader(worker, workers)
-        epochs = tf.data.Dataset.range(start_step // steps, tf.int64.max)
-
-        def part(epoch):
-            # Whole batches only: what is left over is another record every epoch.
-            return records_of(epoch).take(steps * batch_size)
-
-        serialized = epochs.flat_map(part)
-        serialized = serialized.skip(start_step % steps * batch_size)
-        batches = serialized.batch(batch_size, drop_remainder=True)
+        batches, batch_size = endless_batches(self, start_step, worker, workers)
         return self._finish(batches, start_step, worker, batch_size)
 
     def validation_dataset(self, max_examples=None):

@@ -9,6 +9,8 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
+from kaleido_tf.training import files
+
 METRICS_NAME = "metrics.jsonl"
 _PROGRESS_SECONDS = 15.0
 
@@ -173,28 +175,11 @@ def drop_rows_after(run_dir, step):
     path = os.path.join(run_dir, METRICS_NAME)
     if not os.path.exists(path):
         return
-    write_rows(path, [row for row in read_metrics(run_dir) if row["step"] <= step])
+    files.write_rows(
+        path, [row for row in read_metrics(run_dir) if row["step"] <= step]
+    )
 
 
 def read_metrics(run_dir):
     """Rows of a run's metrics.jsonl; a last line that was cut off is left out."""
-    return read_rows(os.path.join(run_dir, METRICS_NAME))
-
-
-def write_rows(path, rows):
-    """Writes lines of JSON, all or none of them."""
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    os.replace(f"{path}.tmp", path)
-
-
-def read_rows(path):
-    """Lines of JSON: list of dicts; a last line that was cut off is left out."""
-    rows = []
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return rows
+    return files.read_rows(os.path.join(run_dir, METRICS_NAME))

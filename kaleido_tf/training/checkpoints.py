@@ -4,7 +4,6 @@ A checkpoint stores the encoder and each head under its own name, so any model o
 loads what it has in common with the model that was saved.
 """
 
-import json
 import os
 import re
 import shutil
@@ -14,13 +13,14 @@ from absl import logging
 
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.modeling import build_encoder
+from kaleido_tf.training import files
 
 CHECKPOINT_FOLDER = "checkpoints"
 # The checkpoint of a fine-tuned run with the best figure on the dev part.
 BEST_FOLDER = "best"
 CONFIG_NAME = "config.json"
 _VECTORS = "vector_projection"
-_NOT_WEIGHTS = (".done", ".done.tmp", ".round")  # ends of a checkpoint's other files
+_NOT_WEIGHTS = (".done", ".round", ".tmp")  # ends of a checkpoint's other files
 # What TensorFlow raises: IndexError, for one, where a data file is too short.
 _BROKEN = (tf.errors.OpError, RuntimeError, IndexError, ValueError, AssertionError)
 
@@ -82,8 +82,7 @@ def whole_checkpoints(folder):
 
 def _is_whole(prefix):
     try:
-        with open(f"{prefix}.done", encoding="utf-8") as file:
-            sizes = json.load(file)
+        sizes = files.read_json(f"{prefix}.done")
         folder = os.path.dirname(prefix)
         return all(
             os.path.getsize(os.path.join(folder, name)) == size
@@ -297,7 +296,7 @@ class CheckpointKeeper:
             os.remove(os.path.join(self.folder, name))
         self._checkpoint.write(prefix)
         if round_state is not None:
-            _write_json(round_state, f"{prefix}.round")
+            files.write_json(round_state, f"{prefix}.round")
         self._write_done(prefix, self._files(prefix))
 
     def _write_round(self, prefix, round_state):
@@ -307,7 +306,7 @@ class CheckpointKeeper:
         if os.path.exists(f"{prefix}.round"):
             os.remove(f"{prefix}.round")
         if round_state is not None:
-            _write_json(round_state, f"{prefix}.round")
+            files.write_json(round_state, f"{prefix}.round")
             self._write_done(prefix, [*weights, f"{os.path.basename(prefix)}.round"])
 
     def _files(self, prefix):
@@ -319,12 +318,9 @@ class CheckpointKeeper:
         """Writes down that these files are whole, once they are on the disk."""
         paths = {name: os.path.join(self.folder, name) for name in names}
         for path in paths.values():
-            _sync(path)
+            files.sync(path)
         sizes = {name: os.path.getsize(path) for name, path in paths.items()}
-        _write_json(sizes, f"{prefix}.done.tmp")
-        _sync(f"{prefix}.done.tmp")
-        os.replace(f"{prefix}.done.tmp", f"{prefix}.done")
-        _sync(self.folder)
+        files.write_json(sizes, f"{prefix}.done", synced=True)
 
     def _check_finite(self, step):
         if not all(_is_finite(weight) for weight in self._weights):
@@ -385,26 +381,9 @@ class CheckpointKeeper:
                 f"{prefix} should be readable. Received: {str(error).splitlines()[0]} "
                 "(remove its files to go on from the checkpoint before it)"
             ) from error
-        with open(f"{prefix}.done", encoding="utf-8") as file:
-            named = json.load(file)
-        if f"{os.path.basename(prefix)}.round" not in named:
+        if f"{os.path.basename(prefix)}.round" not in files.read_json(f"{prefix}.done"):
             return step, None
-        with open(f"{prefix}.round", encoding="utf-8") as file:
-            return step, json.load(file)
-
-
-def _write_json(content, path):
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-
-
-def _sync(path):
-    """Has a file's content, or a folder's names, written through to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return step, files.read_json(f"{prefix}.round")
 
 
 def _is_finite(weight):

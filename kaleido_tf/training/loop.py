@@ -140,7 +140,7 @@ def feed(flags, strategy, training, held_out, num_held_out):
     per_replica = flags["batch_size"] // strategy.num_replicas_in_sync
 
     def of_worker(step):
-        if flags.get("worker_data", "same_batch") == "own_share":
+        if _has_own_share(flags):
             data = training(step, worker, workers)
         else:
             data = distribution.rows_for_worker(training(step, 0, 1), worker, workers)
@@ -270,8 +270,11 @@ def _callbacks(flags, run, request):
 
 def _shares(flags, run):
     """Processes that make a batch's parts from records of their own."""
-    own = flags.get("worker_data", "same_batch") == "own_share"
-    return distribution.worker_of(run.strategy)[1] if own else 1
+    return distribution.worker_of(run.strategy)[1] if _has_own_share(flags) else 1
+
+
+def _has_own_share(flags):
+    return flags.get("worker_data", "same_batch") == "own_share"
 
 
 def _close_round(flags, run, datasets):

@@ -10,7 +10,7 @@ import os
 
 from absl import logging
 
-from kaleido_tf.training import checkpoints
+from kaleido_tf.training import checkpoints, files
 
 FILE_NAME = "data.json"
 # What dataset_info.json says of the meaning of pieces and features: name -> path in it.
@@ -130,5 +130,4 @@ def _short(value):
 def _read(path):
     if path is None or not os.path.exists(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return files.read_json(path)

@@ -6,12 +6,12 @@ task, and what the task needs to know to use the weights (class names, say).
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
 
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.training import checkpoints, run_data
+from kaleido_tf.training.files import read_json, write_json
 
 FLAGS_NAME = "flags.json"
 TASK_NAME = "task.json"
@@ -61,12 +61,8 @@ def start(flags, config, info, free_flags, writes=True):
 
 def _check_same(flags, before, free_flags):
     # A flag that is newer than the run is free: nobody knows what it was then.
-    changed = {
-        name: (before[name], value)
-        for name, value in flags.items()
-        if before.get(name, value) != value and name not in free_flags
-    }
-    if changed:
+    fixed = {name: v for name, v in flags.items() if name not in free_flags}
+    if changed := _changes(before, fixed):
         raise ValueError(
             f"The flags should be those {flags['run_dir']} was started with. Received "
             f"changed ones: {changed} (before, now); name another --run_dir for "
@@ -76,17 +72,21 @@ def _check_same(flags, before, free_flags):
 
 def _check_config(config, path):
     before = dataclasses.asdict(KaleidoConfig.from_json(path))
-    changed = {
-        name: (before[name], value)
-        for name, value in dataclasses.asdict(config).items()
-        if before[name] != value
-    }
-    if changed:
+    if changed := _changes(before, dataclasses.asdict(config)):
         raise ValueError(
             f"The config should be that of {path}. Received changed fields: {changed} "
             "(before, now): from --config's file, the data or the checkpoint to start "
             "from; name another --run_dir for another run"
         )
+
+
+def _changes(before, now):
+    """What differs among the values that both have: dict name -> (before, now)."""
+    return {
+        name: (before[name], value)
+        for name, value in now.items()
+        if before.get(name, value) != value
+    }
 
 
 def _versions():
@@ -103,20 +103,3 @@ def read_task(path):
     prefix = checkpoints.checkpoint_prefix(path)
     file = checkpoints.run_file(prefix, TASK_NAME)
     return {} if file is None else read_json(file)
-
-
-def read_json(path):
-    """The content of a JSON file."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            return json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} should be JSON. Received: {error}") from error
-
-
-def write_json(content, path):
-    """Writes a JSON file, whole or not at all."""
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    os.replace(f"{path}.tmp", path)

@@ -10,10 +10,9 @@ import tf_keras
 from absl import logging
 
 from kaleido_tf.training import (
-    callbacks,
     distribution,
+    files,
     round_state,
-    run_folder,
     stopping,
     trainer,
 )
@@ -30,7 +29,7 @@ def read_skipped(run_dir, last):
     path = os.path.join(run_dir, SKIPPED_NAME)
     if not os.path.exists(path):
         return []
-    return [row for row in callbacks.read_rows(path) if row["step"] <= last]
+    return [row for row in files.read_rows(path) if row["step"] <= last]
 
 
 class Watch(tf_keras.callbacks.Callback):
@@ -115,7 +114,7 @@ class Watch(tf_keras.callbacks.Callback):
         self._skipped.append({"step": step, "batch": ids})
         path = os.path.join(self.run_dir, SKIPPED_NAME)
         if distribution.is_chief(self.strategy):
-            callbacks.write_rows(path, self._skipped)
+            files.write_rows(path, self._skipped)
         logging.warning(
             "step %d left out, the %d. of at most %d: its loss or gradient wasn't "
             "finite; its batch is in %s",
@@ -129,7 +128,7 @@ class Watch(tf_keras.callbacks.Callback):
         where = ""
         if ids and distribution.is_chief(self.strategy):
             path = os.path.join(self.run_dir, f"bad_step_{step}.json")
-            run_folder.write_json({"step": step, "batch": ids}, path)
+            files.write_json({"step": step, "batch": ids}, path)
             where = f" (all in {path})"
         shown = ", ".join(ids[:_MOST_IDS]) or "unknown"
         shown += ", ..." if len(ids) > _MOST_IDS else ""

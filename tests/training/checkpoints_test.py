@@ -139,19 +139,27 @@ def test_config_of_a_run_and_what_a_path_means(tmp_path):
         assert checkpoints.run_config(path) == CONFIG
 
 
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """A bound on a file's size, bytes, which stands for the end of the disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path):
-    """A bound on a file's size stands for the end of the disk."""
     model, keeper = make_keeper(tmp_path)
     set_all(model, 1)
     keeper.save(1)
     set_all(model, 2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    try:
-        with pytest.raises(OSError, match=r"should have room.*ckpt-1; make room"):
-            keeper.save(2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        files_of_at_most(2000),
+        pytest.raises(OSError, match=r"should have room.*ckpt-1; make room"),
+    ):
+        keeper.save(2)
     assert {name.split(".")[0] for name in os.listdir(keeper.folder)} == {"ckpt-1"}
     fresh, keeper = make_keeper(tmp_path)
     assert keeper.restore_state()[0] == 1 and values_of(fresh) == {1.0}
@@ -214,13 +222,11 @@ def test_a_round_that_ends_at_a_whole_checkpoint_never_undoes_it(tmp_path):
     set_all(model, 1)
     keeper.keep = 1
     prefix = keeper.save(4, state)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        with pytest.raises(OSError, match=r"should have room.*ckpt-4; make room"):
-            keeper.save(4)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        files_of_at_most(0),
+        pytest.raises(OSError, match=r"should have room.*ckpt-4; make room"),
+    ):
+        keeper.save(4)
     assert make_keeper(tmp_path)[1].restore_state() == (4, state)
     fresh, other = make_keeper(tmp_path)
     seen = []
