@@ -149,7 +149,8 @@ class FinetuningData:
             own part of every batch.
 
         Returns:
-          tf.data.Dataset of (inputs, labels), dicts with static shapes.
+          tf.data.Dataset of (inputs, labels), dicts; all shapes are static but what
+          `make_batch` cuts, see `input_pipeline.trim_texts`.
         """
         batches, batch_size = input_pipeline.endless_batches(
             self, start_step, worker, workers

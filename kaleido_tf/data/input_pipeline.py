@@ -126,14 +126,15 @@ def clean_batch(serialized, shapes, tokenizer, text_length):
     return batch
 
 
-def trim_texts(inputs):
+def trim_texts(inputs, names=TEXT_INPUTS):
     """Cuts a batch's texts to the longest of them, rounded up to a multiple of 8.
 
     What is cut off is padding: nothing sees it, no label lies in it, and patches are
     counted from the sequence's end, so the results are the same.
 
     Args:
-      inputs: dict with `TEXT_INPUTS` int32 [B, T]; B may be 0.
+      inputs: dict with `input_mask` int32 [B, T]; B may be 0.
+      names: what is cut, [B, T]: the texts, and labels that a place of theirs has each.
 
     Returns:
       The dict with these as [B, t], t at most T.
@@ -143,7 +144,7 @@ def trim_texts(inputs):
     used = tf.reduce_any(mask > 0, axis=0)  # [T]
     longest = tf.reduce_max(tf.where(used, places, 1))
     length = -(-longest // TRIM) * TRIM
-    return {**inputs, **{name: inputs[name][:, :length] for name in TEXT_INPUTS}}
+    return {**inputs, **{name: inputs[name][:, :length] for name in names}}
 
 
 def check_tokenizer(tokenizer, info):

@@ -10,6 +10,7 @@ import typing
 import tensorflow as tf
 
 from kaleido_tf.data import masking
+from kaleido_tf.data.input_pipeline import TEXT_INPUTS, trim_texts
 from kaleido_tf.modeling import build_captioner, decoding, losses
 from kaleido_tf.training import finetuning
 
@@ -30,8 +31,7 @@ class Objective:
 
 
 def _text_inputs(batch, **changes):
-    names = ("input_word_ids", "input_mask", "input_type_ids")
-    return {**{name: batch[name] for name in names}, **changes}
+    return {**{name: batch[name] for name in TEXT_INPUTS}, **changes}
 
 
 def next_word(batch, seed, tokenizer):
@@ -159,9 +159,12 @@ def make_job(context):
 
     def make_batch(batch, seed):
         inputs, labels = objective.make(batch, seed, context.tokenizer)
+        # Where all is masked every place is read, and nothing is cut.
+        cut = trim_texts({**inputs, **labels}, (*inputs, *labels))
+        inputs = {name: cut[name] for name in inputs}
         for key in ("patch_features", "patch_locations"):
             inputs[key] = batch[key]
-        return inputs, labels
+        return inputs, {name: cut[name] for name in labels}
 
     def augment(inputs, seed):
         return drop_words(inputs, seed, context.tokenizer, rate)

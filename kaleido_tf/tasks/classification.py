@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from kaleido_tf.data.input_pipeline import naming_damage
+from kaleido_tf.data.input_pipeline import naming_damage, trim_texts
 from kaleido_tf.modeling import build_classifier, losses
 from kaleido_tf.tasks import classification_metrics as metrics
 from kaleido_tf.tasks import confusion_picture, results
@@ -81,7 +81,7 @@ def make_job(context):
         same = batch[task][:, None] == tf.constant(names)[None, :]
         classes = tf.argmax(same, axis=1, output_type=tf.int32)
         classes = tf.where(tf.reduce_any(same, axis=1), classes, -1)
-        return {key: batch[key] for key in _INPUTS}, {"classes": classes}
+        return _inputs(batch), {"classes": classes}
 
     def loss(labels, outputs):
         logits = outputs["class_logits"]
@@ -171,6 +171,11 @@ def predict(settings):
     return {"path": path, "num_examples": count}
 
 
+def _inputs(batch):
+    """The model's inputs of a batch of clean records: dict."""
+    return trim_texts({name: batch[name] for name in _INPUTS})
+
+
 def _open(settings):
     """The run's `Context`, its class names and its model with weights."""
     context = finetuning.open_run(settings)
@@ -198,7 +203,7 @@ def _answers(context, names, model):
     dataset = context.data.split_dataset(split, settings["eval_batch_size"])
     with naming_damage(context.info, (split,)):
         for batch in dataset:
-            values = probabilities({name: batch[name] for name in _INPUTS}).numpy()
+            values = probabilities(_inputs(batch)).numpy()
             if not np.isfinite(values).all():
                 raise ValueError(
                     f"The probabilities should be numbers. Received: NaN from "

@@ -8,6 +8,7 @@ and a model can gain in one and lose in the other.
 
 import tensorflow as tf
 
+from kaleido_tf.data.input_pipeline import trim_texts
 from kaleido_tf.tasks import matching_groups
 from kaleido_tf.tasks.matching_groups import ENCODER_INPUTS, ID_INPUTS, GroupMatcher
 from kaleido_tf.training import finetuning, shares
@@ -65,7 +66,7 @@ def make_job(context):
 
 def make_batch(batch, seed):
     """Clean records [B] and an int32 [2] seed -> (inputs, labels)."""
-    inputs = {name: batch[name] for name in (*ENCODER_INPUTS, *ID_INPUTS)}
+    inputs = trim_texts({name: batch[name] for name in (*ENCODER_INPUTS, *ID_INPUTS)})
     rows = tf.shape(batch["product_ids"])[0]
     inputs["draw_seed"] = tf.tile(seed[None], [rows, 1])
     groups = tf.stack([batch["product_ids"], batch["text_ids"]], axis=1)

@@ -156,7 +156,7 @@ def _train(settings, make_job):
     num_steps = loop.whole_rounds(settings)
     with strategy.scope():
         job = make_job(context)
-        model = loop.compile_model(settings, _training_model(job, settings), num_steps)
+        model = loop.compile_model(settings, training_model(job, settings), num_steps)
     data = context.data.with_needs(job.needs)
     data.steps_per_epoch()
     data.check_dev()
@@ -194,7 +194,8 @@ def _train(settings, make_job):
     return result
 
 
-def _training_model(job, settings):
+def training_model(job, settings):
+    """The `TrainingModel` of a `Job`, with the flags' settings; not compiled yet."""
     return TrainingModel(
         job.model,
         job.losses,
