@@ -18,11 +18,11 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.config import PRESETS, KaleidoConfig
 from kaleido_tf.modeling import build_captioner
 from kaleido_tf.modeling.decoding import QUESTIONS, CaptionDecoder, DecodingSettings
-from kaleido_tf.training import distribution, run_folder
+from kaleido_tf.training import distribution
 
 _SHOWN = (
     "model",
@@ -151,7 +151,7 @@ def run(settings):
     print(format_table(content))
     if settings["output"]:
         os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        run_folder.write_json(content, settings["output"])
+        files.write_json(content, settings["output"])
         print(f"Written to {settings['output']}")
     _check(content, settings)
     return content

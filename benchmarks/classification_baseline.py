@@ -16,11 +16,10 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import whole_image
 from benchmarks.text_ridge import hold_out
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.tasks import classification_metrics
-from kaleido_tf.training import run_folder
 
 TASKS = ("category", "subcategory")
 # Inverse strengths of the penalty, as scikit-learn has them.
@@ -156,7 +155,7 @@ def run(settings):
     }
     for task in TASKS:
         results[task] = measure(task, train, evaluated, vectors_of, settings["split"])
-    run_folder.write_json(results, settings["output"])
+    files.write_json(results, settings["output"])
     print(format_table(results))
     print(f"Written to {settings['output']}")
     return results

@@ -15,14 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 import run_finetune
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.data.input_pipeline import TEXT_INPUTS
 from kaleido_tf.tasks import captioning_train, classification, retrieval_train
 from kaleido_tf.training import (
     distribution,
     finetuning,
     loop,
-    run_folder,
     task_context,
 )
 
@@ -128,7 +127,7 @@ def run(settings):
     print(format_table(content))
     if settings["output"]:
         os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        run_folder.write_json(content, settings["output"])
+        files.write_json(content, settings["output"])
         print(f"Written to {settings['output']}")
     return content
 

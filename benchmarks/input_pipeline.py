@@ -27,11 +27,10 @@ import tensorflow as tf
 
 from benchmarks import release_text, step_data, train_step
 from data_prep.release import release_lines
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data import dataset_info, input_pipeline, records, tokenization
 from kaleido_tf.data.dataset_info import DatasetInfo
-from kaleido_tf.training import run_folder
 
 _SHARDS = 4
 _PAIRS = 8  # aligned pairs of a record
@@ -99,7 +98,7 @@ def write_data_set(folder, count):
                 "sha256": dataset_info.file_sha256(path),
             }
         )
-    run_folder.write_json(values, os.path.join(folder, dataset_info.FILE_NAME))
+    files.write_json(values, os.path.join(folder, dataset_info.FILE_NAME))
     return DatasetInfo.load(folder)
 
 
@@ -226,7 +225,7 @@ def run(settings):
     }
     print(format_table(content))
     if settings["output"]:
-        run_folder.write_json(content, settings["output"])
+        files.write_json(content, settings["output"])
         print(f"Written to {settings['output']}")
     return content
 

@@ -6,6 +6,7 @@ import numpy as np
 import tf_keras
 
 from data_prep import saliency
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import dataset_info, records, tokenization
@@ -43,7 +44,7 @@ def write_data_info(folder, settings):
         "splits": {},
     }
     path = os.path.join(folder, dataset_info.FILE_NAME)
-    run_folder.write_json(values, path)
+    files.write_json(values, path)
     return path
 
 
@@ -58,7 +59,7 @@ def make_random_export(settings):
     """
     made = os.path.join(settings["work_dir"], "export_flags.json")
     if os.path.exists(made):
-        return run_folder.read_json(made)
+        return files.read_json(made)
     work = settings["work_dir"]
     data_info = write_data_info(os.path.join(work, "data"), settings)
     config = KaleidoConfig.preset(
@@ -81,12 +82,12 @@ def make_random_export(settings):
         names = [f"class {i}" for i in range(CLASSES.get(task, 0))]
         if task:
             notes |= {"class_names": names}
-            run_folder.write_json(notes, os.path.join(run, run_folder.TASK_NAME))
+            files.write_json(notes, os.path.join(run, run_folder.TASK_NAME))
         flags[f"{task}_checkpoint" if task else "checkpoint"] = run
     flags = export.flag_page().defaults() | flags
     flags |= {key: settings[key] for key in ("precision", "beam_size", "max_length")}
     export.export(flags)
-    run_folder.write_json(flags, made)
+    files.write_json(flags, made)
     return flags
 
 

@@ -12,11 +12,10 @@ import dataclasses
 
 from benchmarks import whole_image
 from benchmarks.text_ridge import SCALINGS, ScaledSpace, TextRidge, choose
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.tasks import list_flags, retrieval, retrieval_run
-from kaleido_tf.training import run_folder
 
 
 def fit_scorer(train, split, vectors_of, scalings=SCALINGS):
@@ -83,7 +82,7 @@ def run(settings):
         "baseline": {**fitted, "backbone": backbone.describe()},
         **retrieval_run.measure(plan, split, lists),
     }
-    run_folder.write_json(results, settings["output"])
+    files.write_json(results, settings["output"])
     print(retrieval_run.format_table(results))
     print(f"Written to {settings['output']}")
     return results

@@ -12,13 +12,13 @@ printed besides.
 import numpy as np
 import tensorflow as tf
 
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.data import records as records_lib
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.data.input_pipeline import PretrainingData
 from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_pretrainer
-from kaleido_tf.training import checkpoints, run_folder
+from kaleido_tf.training import checkpoints
 
 ANGLES = (0, 90, 180, 270)
 _MIRRORED = (1, 3)  # places of 90 and 270
@@ -130,7 +130,7 @@ def run(settings):
     content = {"checkpoint": prefix, "counts": counts.tolist(), **summary(counts)}
     content |= {"cosines": cosines.tolist(), "categories": categories}
     if settings["output"]:
-        run_folder.write_json(content, settings["output"])
+        files.write_json(content, settings["output"])
     return content
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.config import PRESETS, KaleidoConfig
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.data.dataset_info import DatasetInfo
@@ -26,7 +26,7 @@ from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_matcher
 from kaleido_tf.tasks import retrieval, scoring
 from kaleido_tf.tasks.matcher_parts import MatcherParts
-from kaleido_tf.training import distribution, run_folder
+from kaleido_tf.training import distribution
 
 PADDED = "padded"
 ARMS = (PADDED, "trimmed", "scorer")
@@ -186,7 +186,7 @@ def run(settings):
     print(format_table(content))
     if settings["output"]:
         os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        run_folder.write_json(content, settings["output"])
+        files.write_json(content, settings["output"])
         print(f"Written to {settings['output']}")
     exact = [row["difference"] for row in rows if row["precision"] == "float32"]
     if (worst := max(exact, default=0.0)) > 1e-3:

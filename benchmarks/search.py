@@ -21,13 +21,13 @@ import time
 import numpy as np
 from absl import logging
 
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.search.builder import PICTURES_PER_SHARD, Progress
 from kaleido_tf.search.engine import SearchEngine
 from kaleido_tf.search.exported import Export
 from kaleido_tf.search.manifest import Item
 from kaleido_tf.search.page_markup import title_of
-from kaleido_tf.search.store import Row, Store, distinct, write_json
+from kaleido_tf.search.store import Row, Store, distinct
 from kaleido_tf.tasks import ranking
 
 _PASS = 256  # pictures scored at once
@@ -263,7 +263,7 @@ def run(settings):
     print(format_tables(content))
     if settings["output"]:
         os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        write_json(settings["output"], content)
+        files.write_json(content, settings["output"])
         print(f"Written to {settings['output']}")
     return content
 

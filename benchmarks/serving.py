@@ -17,11 +17,10 @@ from absl import logging
 
 from benchmarks import random_export, serving_load
 from benchmarks.captioning_cache import environment
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.config import PRESETS
 from kaleido_tf.data import pictures
 from kaleido_tf.serving import export, loaded, warmup
-from kaleido_tf.training import run_folder
 
 
 def latencies(model, settings):
@@ -159,7 +158,7 @@ def run(settings):
     }
     print(format_table(content))
     if settings["output_json"]:
-        run_folder.write_json(content, settings["output_json"])
+        files.write_json(content, settings["output_json"])
     return content
 
 

@@ -23,9 +23,8 @@ import tempfile
 import numpy as np
 
 from benchmarks import step_data, step_process, step_trace
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.config import KaleidoConfig
-from kaleido_tf.training import run_folder
 
 # What is done -> (work, texts).
 WORKLOADS = {
@@ -252,7 +251,7 @@ def run(settings):
             content["memory"] += measure_memory(settings, precision, folder)
     print(format_table(content))
     if settings["output"]:
-        run_folder.write_json(content, settings["output"])
+        files.write_json(content, settings["output"])
         print(f"Written to {settings['output']}")
     return content
 

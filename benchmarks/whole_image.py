@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_prep import pictures, sources
+from kaleido_tf import files
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import patches
 
@@ -72,9 +73,8 @@ def cached_features(paths, backbone, cache):
                 logging.info("features from %s", cache)
                 return stored["features"]
     features = whole_image_features(paths, backbone)
-    with open(f"{cache}.tmp", "wb") as file:
+    with files.whole(cache, "wb") as file:
         np.savez(file, identity=np.array(identity), features=features)
-    os.replace(f"{cache}.tmp", cache)
     return features
 
 

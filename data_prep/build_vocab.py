@@ -12,6 +12,7 @@ from absl import logging
 from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset as learner
 
 from data_prep.shards import receipts
+from kaleido_tf import files
 from kaleido_tf.data import dataset_info, tokenization
 
 
@@ -83,7 +84,7 @@ def learn_vocabulary(texts, vocab_size, path):
     if os.path.exists(path):
         os.remove(path)  # a run that is killed here learns again
     made_from["vocab_sha256"] = _vocabulary_sha256(pieces)
-    receipts.write_json(made_from, receipts.receipt_path(path))
+    files.write_json(made_from, receipts.receipt_path(path), indent=None)
     write_vocabulary(pieces, path)
 
 
@@ -111,6 +112,5 @@ def _receipt(path):
 
 def write_vocabulary(pieces, path):
     """Writes a vocab.txt, whole or not at all."""
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with files.whole(path) as file:
         file.writelines(piece + "\n" for piece in pieces)
-    os.replace(f"{path}.tmp", path)

@@ -32,7 +32,7 @@ import numpy as np
 from absl import logging
 
 from data_prep.catalogue_parts import lexicon, product, sheet
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 
 VERSION = 1  # of the drawing: raise it when the same seed gives other bytes
 MIN_PRODUCTS, MAX_PRODUCTS = 100, 100_000
@@ -180,10 +180,7 @@ def _writer(path: str):
 def _write_phrases(folder: str) -> None:
     """The phrases of every value: the same for every seed."""
     path = os.path.join(folder, PHRASES_NAME)
-    with _writer(f"{path}.tmp") as file:
-        json.dump(lexicon.build_lexicon(), file, ensure_ascii=False, indent=1)
-        file.write("\n")
-    os.replace(f"{path}.tmp", path)
+    files.write_json(lexicon.build_lexicon(), path)
 
 
 def _append(file, rows) -> None:

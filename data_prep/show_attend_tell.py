@@ -36,8 +36,8 @@ from data_prep.sat.captioner import (
     captioner_sha256,
 )
 from data_prep.sat.sat_model import SatConfig, ShowAttendTell
-from data_prep.shards import prepare_flags, receipts
-from kaleido_tf import cli
+from data_prep.shards import prepare_flags
+from kaleido_tf import cli, files
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import backbone as backbone_lib
 
@@ -175,7 +175,7 @@ def _finish(training, folder, left_out):
         "words": len(training.table),
         "sha256": captioner_sha256(folder),
     }
-    receipts.write_json(results, os.path.join(folder, "results.json"), indent=1)
+    files.write_json(results, os.path.join(folder, "results.json"))
     _write_captions(training, os.path.join(folder, "captions.jsonl"))
     return results
 
@@ -191,7 +191,7 @@ def _settle(folder, config, settings, place, extractor, table):
     path = os.path.join(folder, CONFIG_NAME)
     if not os.path.exists(path):
         table.save(os.path.join(folder, WORDS_NAME))
-        receipts.write_json(values, path, indent=1)
+        files.write_json(values, path)
         return
     with open(path, encoding="utf-8") as file:
         there = json.load(file)

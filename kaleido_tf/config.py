@@ -6,7 +6,8 @@ which task works on it, or how large a layer is.
 
 import dataclasses
 import json
-import os
+
+from kaleido_tf import files
 
 LOSS_NAMES = ("mlm", "itm", "rotation", "jigsaw", "camouflage", "grey", "blank")
 AKPM_TASKS = LOSS_NAMES[2:]
@@ -228,10 +229,8 @@ class KaleidoConfig:
 
     def save(self, path):
         """Writes the config as JSON, whole or not at all."""
-        temporary = f"{path}.tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
+        with files.whole(path) as file:
             file.write(self.to_json() + "\n")
-        os.replace(temporary, path)
 
     @classmethod
     def preset(cls, name, **changes):

@@ -16,7 +16,8 @@ import tensorflow as tf
 from absl import logging
 
 from data_prep import pictures, saliency
-from data_prep.shards import placing, receipts
+from data_prep.shards import placing
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoLevel
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import patches
@@ -198,11 +199,10 @@ def _write_chunk(path, identity, products, place, extractor):
             placed[row] = None  # lets go of the picture
     if os.path.exists(f"{path}.json"):
         os.remove(f"{path}.json")
-    with open(f"{path}.tmp", "wb") as file:
+    with files.whole(path, "wb") as file:
         np.save(file, values)
-    os.replace(f"{path}.tmp", path)
     receipt = {"identity": identity, "bytes": os.path.getsize(path), "bad": bad}
-    receipts.write_json(receipt, f"{path}.json")
+    files.write_json(receipt, f"{path}.json", indent=None)
     return bad
 
 

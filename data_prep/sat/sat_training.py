@@ -18,6 +18,7 @@ from absl import logging
 
 from data_prep.sat import sat_words
 from data_prep.sat.captioner import WEIGHTS_NAME
+from kaleido_tf import files
 
 METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_FOLDER = "checkpoints"
@@ -234,8 +235,5 @@ def _drop_rows_after(path, step):
     """Takes out of metrics.jsonl what a stopped run wrote after its checkpoint."""
     if not os.path.exists(path):
         return
-    with open(path, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file if line.endswith("\n")]
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(r) + "\n" for r in rows if r["step"] <= step)
-    os.replace(f"{path}.tmp", path)
+    rows = files.read_rows(path)
+    files.write_rows(path, [row for row in rows if row["step"] <= step])

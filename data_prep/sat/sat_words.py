@@ -8,12 +8,12 @@ of a tokenized text gives the same words back.
 
 import collections
 import math
-import os
 
 import numpy as np
 from tensorflow_text.python.ops import bert_tokenizer
 
 from data_prep.sat.sat_model import END, PAD, SPECIAL_WORDS, UNKNOWN
+from kaleido_tf import files
 
 _POOL = 16  # batches whose texts are sorted by length together
 
@@ -80,9 +80,8 @@ class WordTable:
 
     def save(self, path):
         """Writes one word a line, whole or not at all."""
-        with open(f"{path}.tmp", "w", encoding="utf-8", newline="\n") as file:
+        with files.whole(path) as file:
             file.writelines(word + "\n" for word in self.words)
-        os.replace(f"{path}.tmp", path)
 
     @classmethod
     def load(cls, path):

@@ -6,7 +6,7 @@ import os
 
 from absl import logging
 
-from data_prep.shards import receipts
+from kaleido_tf import files
 from kaleido_tf.data import dataset_info
 
 SKIPPED_NAME = "skipped.jsonl"
@@ -100,7 +100,7 @@ def check_bad(rows, read, max_bad_fraction, output_dir, what="manifest's"):
 def write_info(info, output_dir):
     """Writes `dataset_info.json`, with which the data set is whole."""
     path = os.path.join(output_dir, dataset_info.FILE_NAME)
-    receipts.write_json(info, path, indent=1)
+    files.write_json(info, path)
 
 
 def remove_info(output_dir):

@@ -12,6 +12,7 @@ import os
 
 import tensorflow as tf
 
+from kaleido_tf import files
 from kaleido_tf.data import dataset_info
 
 
@@ -75,7 +76,7 @@ def write(path, serialized, stats, fingerprint, source_sha256):
             "source_sha256": source_sha256,
         }
         os.replace(temporary, path)
-        write_json(receipt, receipt_path(path))
+        files.write_json(receipt, receipt_path(path), indent=None)
     except Exception:
         # On a full disk half a shard would be in the way of everything else.
         with contextlib.suppress(OSError):
@@ -84,22 +85,14 @@ def write(path, serialized, stats, fingerprint, source_sha256):
     return receipt
 
 
-def write_json(values, path, indent=None):
-    """Writes a JSON file, whole or not at all."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=indent)
-    os.replace(temporary, path)
-
-
 def path_sha256(path):
     """Hash of a file, or of every file below a folder with its name: hex."""
     if not os.path.isdir(path):
         return dataset_info.file_sha256(path)
     digest = hashlib.sha256()
-    for folder, folders, files in os.walk(path):
+    for folder, folders, names in os.walk(path):
         folders.sort()
-        for name in sorted(files):
+        for name in sorted(names):
             file = os.path.join(folder, name)
             digest.update(os.path.relpath(file, path).encode() + b"\0")
             digest.update(dataset_info.file_sha256(file).encode())

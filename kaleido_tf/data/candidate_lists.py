@@ -26,6 +26,7 @@ import typing
 
 import tensorflow as tf
 
+from kaleido_tf import files
 from kaleido_tf.data import records
 
 FORMAT = 1
@@ -139,10 +140,7 @@ def save_list(candidate_list, directory):
     """Writes a list under its own name, whole or not at all; returns the path."""
     name = file_name(candidate_list["direction"], candidate_list["seed"])
     path = os.path.join(directory, name)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        json.dump(candidate_list, file, ensure_ascii=False)
-        file.write("\n")
-    os.replace(f"{path}.tmp", path)
+    files.write_json(candidate_list, path, indent=None)
     return path
 
 

@@ -17,6 +17,7 @@ import shutil
 import tensorflow as tf
 import tf_keras
 
+from kaleido_tf import files
 from kaleido_tf.data import locked_box, patches
 from kaleido_tf.data.dataset_info import file_sha256
 
@@ -174,10 +175,7 @@ class SaliencyNet(tf.Module):
         values = dataclasses.asdict(self.settings)
         values["weights_sha256"] = file_sha256(weights)
         path = os.path.join(folder, SETTINGS_NAME)
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=2)
-            file.write("\n")
-        os.replace(f"{path}.tmp", path)
+        files.write_json(values, path, indent=2)
 
     @classmethod
     def load(cls, folder):

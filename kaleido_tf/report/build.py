@@ -5,6 +5,7 @@ import os
 
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.report import (
     bars,
     captioning,
@@ -181,19 +182,19 @@ def _themed(chart):
 def _png_files(charts, tasks, thumbnails):
     """dict file name -> bytes."""
     draw = {"losses": curves.sheet, "accuracies": curves.sheet}
-    files = {
+    made = {
         f"{name}.png": draw.get(name, lambda each: theme.sheet(each, 2))(each)
         for name, each in charts.items()
         if each
     }
     tops = tasks.shown[1]["top_ranked"]
     if tops["tir"]:
-        files["ranked_images.png"] = pictures.images_sheet(tops["tir"], thumbnails)
+        made["ranked_images.png"] = pictures.images_sheet(tops["tir"], thumbnails)
     if tops["itr"]:
-        files["ranked_texts.png"] = pictures.texts_sheet(tops["itr"], thumbnails)
+        made["ranked_texts.png"] = pictures.texts_sheet(tops["itr"], thumbnails)
     if tasks.examples:
-        files["captions.png"] = pictures.captions_sheet(tasks.examples, thumbnails)
-    return files
+        made["captions.png"] = pictures.captions_sheet(tasks.examples, thumbnails)
+    return made
 
 
 def _write(content, output_dir):
@@ -201,8 +202,7 @@ def _write(content, output_dir):
     paths = []
     for name, data in content.items():
         path = os.path.join(output_dir, name)
-        with open(f"{path}.tmp", "wb") as file:
+        with files.whole(path, "wb") as file:
             file.write(data)
-        os.replace(f"{path}.tmp", path)
         paths.append(path)
     return paths

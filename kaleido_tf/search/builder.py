@@ -7,6 +7,7 @@ import time
 import numpy as np
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.search import manifest as manifest_lib
 from kaleido_tf.search import sources
 from kaleido_tf.search.store import (
@@ -15,7 +16,6 @@ from kaleido_tf.search.store import (
     Store,
     locked,
     text_key,
-    write_lines,
 )
 
 PICTURES_PER_SHARD = 256
@@ -123,7 +123,7 @@ def build_index(
             failed = []
         done, bad = _add_pictures(store, export, rows, prepared, batch_size)
         skipped += failed + bad
-        write_lines(os.path.join(index_dir, SKIPPED), skipped)
+        files.write_rows(os.path.join(index_dir, SKIPPED), skipped)
         rows = [row for row in rows if row.picture in store.pictures]
         if not rows:
             raise ValueError(

@@ -23,6 +23,7 @@ import shutil
 import numpy as np
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.search import nearest
 from kaleido_tf.search.manifest import Item
 from kaleido_tf.search.shards import Shards
@@ -70,23 +71,6 @@ class Row:
 def text_key(text):
     """Key of a text: its hash."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def write_json(path, values):
-    """Writes JSON whole or not at all."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1)
-        file.write("\n")
-    os.replace(temporary, path)
-
-
-def write_lines(path, rows):
-    """Writes dicts as JSON lines, whole or not at all."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    os.replace(temporary, path)
 
 
 def _read_lines(path):
@@ -257,10 +241,10 @@ class Store:
             logging.info("%s: the index of another export is removed", folder)
             # Says what is going on until nothing is left: a run that is interrupted
             # meanwhile is gone on with, and no shard is taken for one of this export.
-            write_json(path, {**values, _EMPTYING: True})
+            files.write_json({**values, _EMPTYING: True}, path)
             for each in left:
                 shutil.rmtree(each)
-        write_json(path, values)
+        files.write_json(values, path)
         return cls(folder, values)
 
     @property
@@ -292,7 +276,9 @@ class Store:
         table = os.path.join(self.folder, "tables", str(number))
         shutil.rmtree(table, ignore_errors=True)
         os.makedirs(table)
-        write_lines(os.path.join(table, "items.jsonl"), [r.to_dict() for r in rows])
+        files.write_rows(
+            os.path.join(table, "items.jsonl"), [r.to_dict() for r in rows]
+        )
         pictures, texts = distinct(rows, "picture"), distinct(rows, "text")
         if self.values["vector_size"]:
             for side, shards, keys in (
@@ -309,7 +295,7 @@ class Store:
         }
         self.values = {**self.values, **about, "counts": counts, "index": kind}
         self.values["table"] = number
-        write_json(os.path.join(self.folder, INFO), self.values)
+        files.write_json(self.values, os.path.join(self.folder, INFO))
         self._clean(number, set(pictures), set(texts))
 
     def _clean(self, number, pictures, texts):

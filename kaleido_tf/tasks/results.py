@@ -3,7 +3,7 @@
 import json
 import os
 
-from kaleido_tf.training import run_folder
+from kaleido_tf import files
 
 PREDICTIONS_NAME = "predictions.jsonl"
 
@@ -17,7 +17,7 @@ def write_results(results, output_dir):
     """
     os.makedirs(output_dir, exist_ok=True)
     path = os.path.join(output_dir, f"{results['task']}.json")
-    run_folder.write_json(results, path)
+    files.write_json(results, path)
     return path
 
 
@@ -31,9 +31,8 @@ def write_predictions(rows, output_dir):
     os.makedirs(output_dir, exist_ok=True)
     path = os.path.join(output_dir, PREDICTIONS_NAME)
     count = 0
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with files.whole(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    os.replace(f"{path}.tmp", path)
     return path, count

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from kaleido_tf.training import files
+from kaleido_tf import files
 
 METRICS_NAME = "metrics.jsonl"
 _PROGRESS_SECONDS = 15.0

@@ -11,9 +11,9 @@ import shutil
 import tensorflow as tf
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.modeling import build_encoder
-from kaleido_tf.training import files
 
 CHECKPOINT_FOLDER = "checkpoints"
 # The checkpoint of a fine-tuned run with the best figure on the dev part.

@@ -14,6 +14,7 @@ import typing
 
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.data.input_pipeline import naming_damage
 from kaleido_tf.modeling.models import count_parameters
 from kaleido_tf.port import initial
@@ -186,11 +187,11 @@ def _train(settings, make_job):
         last_step = _fit(settings, job, run)
     elif os.path.exists(path):
         logging.info("nothing is left to do")
-        return run_folder.read_json(path)
+        return files.read_json(path)
     result = _result(settings, data, last_step, chooser, num_steps)
     result["seconds"] = round(time.time() - started, 1)
     if chief:
-        run_folder.write_json(result, path)
+        files.write_json(result, path)
     return result
 
 
@@ -219,13 +220,13 @@ def _write_task(settings, job, writes=True):
     goes_on = checkpoints.whole_checkpoints(
         os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
     )
-    if goes_on and os.path.exists(path) and run_folder.read_json(path) != task:
+    if goes_on and os.path.exists(path) and files.read_json(path) != task:
         raise ValueError(
             f"{path} should say what the data and flags say. Received: another task, "
             "or other classes (the data set was made anew? name another --run_dir)"
         )
     if writes:
-        run_folder.write_json(task, path)
+        files.write_json(task, path)
 
 
 def _restore(settings, job, info, keeper, chooser):

@@ -10,7 +10,8 @@ import os
 
 from absl import logging
 
-from kaleido_tf.training import checkpoints, files
+from kaleido_tf import files
+from kaleido_tf.training import checkpoints
 
 FILE_NAME = "data.json"
 # What dataset_info.json says of the meaning of pieces and features: name -> path in it.

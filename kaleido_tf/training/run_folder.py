@@ -9,9 +9,9 @@ import importlib.metadata
 import os
 import platform
 
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.training import checkpoints, run_data
-from kaleido_tf.training.files import read_json, write_json
 
 FLAGS_NAME = "flags.json"
 TASK_NAME = "task.json"
@@ -46,7 +46,7 @@ def start(flags, config, info, free_flags, writes=True):
     flags_path = os.path.join(run_dir, FLAGS_NAME)
     config_path = os.path.join(run_dir, checkpoints.CONFIG_NAME)
     if started and os.path.exists(flags_path):
-        _check_same(flags, read_json(flags_path), free_flags)
+        _check_same(flags, files.read_json(flags_path), free_flags)
     if started and os.path.exists(config_path):
         _check_config(config, config_path)
     if started:
@@ -54,9 +54,9 @@ def start(flags, config, info, free_flags, writes=True):
     if not writes:
         return
     config.save(config_path)
-    write_json(run_data.describe(info), os.path.join(run_dir, run_data.FILE_NAME))
-    write_json(flags, flags_path)
-    write_json(_versions(), os.path.join(run_dir, "versions.json"))
+    files.write_json(run_data.describe(info), os.path.join(run_dir, run_data.FILE_NAME))
+    files.write_json(flags, flags_path)
+    files.write_json(_versions(), os.path.join(run_dir, "versions.json"))
 
 
 def _check_same(flags, before, free_flags):
@@ -102,4 +102,4 @@ def read_task(path):
     """
     prefix = checkpoints.checkpoint_prefix(path)
     file = checkpoints.run_file(prefix, TASK_NAME)
-    return {} if file is None else read_json(file)
+    return {} if file is None else files.read_json(file)

@@ -6,6 +6,7 @@ and its evaluation.
 
 import dataclasses
 
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.data.finetuning_data import FinetuningData
@@ -61,7 +62,7 @@ def make_config(settings, info):
     if settings["text_length"]:
         values["text_length"] = settings["text_length"]
     if settings["config"]:
-        values |= run_folder.read_json(settings["config"])
+        values |= files.read_json(settings["config"])
     values["max_position_embeddings"] = max(
         values["max_position_embeddings"], values["text_length"]
     )

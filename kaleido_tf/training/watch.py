@@ -9,9 +9,9 @@ import os
 import tf_keras
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.training import (
     distribution,
-    files,
     round_state,
     stopping,
     trainer,

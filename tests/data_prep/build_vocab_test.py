@@ -8,6 +8,7 @@ import pytest
 
 from data_prep import build_vocab
 from data_prep.shards import receipts
+from kaleido_tf import files
 from kaleido_tf.data import tokenization
 
 TEXTS = ["navy shirt", "red dress", "navy shirt"]
@@ -83,9 +84,9 @@ def test_a_vocabulary_that_was_replaced_is_kept(learn):
 @pytest.mark.parametrize("broken", ["write_json", "write_vocabulary"])
 def test_a_run_that_ends_in_between_learns_again(learn, monkeypatch, broken):
     learn()
-    module = receipts if broken == "write_json" else build_vocab
+    module = files if broken == "write_json" else build_vocab
     with monkeypatch.context() as patch:
-        patch.setattr(module, broken, lambda *_: 1 / 0)
+        patch.setattr(module, broken, lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             learn(["green hat"])
     assert learn(["green hat"])[:2] == (["green", "hat", "##300"], True)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from data_prep import pictures, prepare
 from data_prep.shards import pipeline, receipts
+from kaleido_tf import files
 from kaleido_tf.data import records
 from kaleido_tf.data.dataset_info import DatasetInfo
 
@@ -114,7 +115,7 @@ def test_a_receipt_that_cannot_be_written(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = str(tmp_path / "a.tfrecord")
-    monkeypatch.setattr(receipts, "write_json", no_room)
+    monkeypatch.setattr(files, "write_json", no_room)
     with pytest.raises(OSError, match="No space left"):
         receipts.write(path, [b"record"], {}, "settings", "source")
     assert receipts.find(path, "settings", "source") is None  # to be written again
@@ -129,13 +130,15 @@ def test_a_folder_without_rights(catalogue, tmp_path, mean_colour, monkeypatch):
         patch.setattr(os, "makedirs", refused)
         with pytest.raises(PermissionError, match="Permission denied: .*/data'"):
             prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
-    write_json = receipts.write_json
+    write_json = files.write_json
 
-    def refuse_shards(values, path, **_):
-        return refused(path) if ".tfrecord." in path else write_json(values, path)
+    def refuse_shards(values, path, **kwargs):
+        if ".tfrecord." in path:
+            refused(path)
+        write_json(values, path, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(receipts, "write_json", refuse_shards)
+        patch.setattr(files, "write_json", refuse_shards)
         with pytest.raises(OSError, match="Permission denied: .*tfrecord.receipt.json"):
             prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
 

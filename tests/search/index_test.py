@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from data_prep import sources as prep_sources
+from kaleido_tf import files
 from kaleido_tf.search import index, manifest, mapped, nearest, page, sources
 from kaleido_tf.search.builder import build_index
 from kaleido_tf.search.engine import SearchEngine
 from kaleido_tf.search.shards import Shards
-from kaleido_tf.search.store import Store, locked, write_json
+from kaleido_tf.search.store import Store, locked
 
 
 def skipped_rows(folder):
@@ -173,7 +174,7 @@ def test_an_index_of_another_export_is_refused(export, catalogue, tmp_path):
     assert build_index(other, folder, catalogue, replace=True)["computed"] == 0
     build_index(export, folder, catalogue, replace=True)
     values = json.loads((folder / "index.json").read_text())
-    write_json(folder / "index.json", {**values, "format": 0})
+    files.write_json({**values, "format": 0}, folder / "index.json")
     with pytest.raises(ValueError, match="should have format 1. Received: 0"):
         SearchEngine(export, folder)
     with pytest.raises(FileNotFoundError, match="kaleido_tf.search.index"):

@@ -12,11 +12,12 @@ import pytest
 import tf_keras
 
 from data_prep import prepare
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.modeling import build_captioner, build_classifier, build_pretrainer
 from kaleido_tf.serving import export, loaded, server
-from kaleido_tf.training import checkpoints, run_folder
+from kaleido_tf.training import checkpoints
 
 CLASSES = ["bags", "dresses", "shoes"]
 ENDINGS = (".png", ".jpg", ".webp")
@@ -59,7 +60,7 @@ def save_run(folder, config, model, task=None):
     checkpoints.CheckpointKeeper(str(folder), model).save(STEP)
     config.save(f"{folder}/config.json")
     if task:
-        run_folder.write_json(task, f"{folder}/task.json")
+        files.write_json(task, f"{folder}/task.json")
 
 
 def prepare_data(folder, draw_picture):

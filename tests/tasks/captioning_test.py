@@ -7,10 +7,11 @@ import pytest
 import tf_keras
 
 import run_finetune
+from kaleido_tf import files
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.modeling import build_captioner
 from kaleido_tf.tasks import caption_metrics, captioning, captioning_table
-from kaleido_tf.training import checkpoints, finetuning, run_folder
+from kaleido_tf.training import checkpoints, finetuning
 
 # What the stand-in for a decoder says of an image.
 CAPTIONS = {
@@ -71,7 +72,7 @@ def run_dir(tmp_path_factory, tiny):
     keeper.save(7)
     config.save(f"{folder}/config.json")
     task = {"task": "captioning", "objective": "next_word"}
-    run_folder.write_json(task, f"{folder}/task.json")
+    files.write_json(task, f"{folder}/task.json")
     return folder
 
 
@@ -276,7 +277,7 @@ def test_mask_all_needs_no_fine_tuning(settings, run_dir, tmp_path):
     assert content["decoding"] == "mask_all" and "beam_size" not in content
     assert content["trained"] == "pre-training alone"
     task = {"task": "category", "class_names": ["a", "b"]}
-    run_folder.write_json(task, f"{folder}/task.json")
+    files.write_json(task, f"{folder}/task.json")
     with pytest.raises(ValueError, match="fine-tuned for captioning. .*for category"):
         run_finetune.main(settings | changes)
 

@@ -10,11 +10,12 @@ import tf_keras
 from sklearn import metrics as sklearn_metrics
 
 import run_finetune
+from kaleido_tf import files
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.modeling import build_matcher
 from kaleido_tf.tasks import classification, confusion_picture
 from kaleido_tf.tasks import classification_metrics as metrics
-from kaleido_tf.training import checkpoints, run_folder
+from kaleido_tf.training import checkpoints
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -242,7 +243,7 @@ def test_a_checkpoint_with_another_number_of_classes(settings, tmp_path):
     checkpoints.CheckpointKeeper(str(run), model).save(1)
     names = ["bag", "dress", "hat", "trousers"]
     task = {"task": "category", "class_names": names, "class_examples": {}}
-    run_folder.write_json(task, run / "task.json")
+    files.write_json(task, run / "task.json")
     with pytest.raises(ValueError, match="should hold a model of the same sizes"):
         run_finetune.main(settings | {"checkpoint": str(run)})
 

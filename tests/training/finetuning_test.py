@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 import run_finetune
+from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.modeling import build_classifier, build_matcher
 from kaleido_tf.tasks import classification
@@ -93,7 +94,7 @@ def test_a_run_leaves_all_that_is_promised(plain):
         "loss/subcategory",
         "accuracy/subcategory",
     }
-    assert run_folder.read_json(f"{run_dir}/result.json") == result
+    assert files.read_json(f"{run_dir}/result.json") == result
     accuracies = [row["accuracy/subcategory"] for row in rows[1:]]
     expected = {"step": 2 + 2 * int(np.argmax(accuracies)), "value": max(accuracies)}
     assert result["best"] == {"metric": "accuracy/subcategory", **expected}
@@ -101,7 +102,7 @@ def test_a_run_leaves_all_that_is_promised(plain):
     # p4 has no sub-category: two of twelve images.
     assert result["num_left_out"] == 2
     assert result["num_train_examples"] + result["num_dev_examples"] == 10
-    flags = run_folder.read_json(f"{run_dir}/flags.json")
+    flags = files.read_json(f"{run_dir}/flags.json")
     assert "learning_rate" in flags and "beam_size" not in flags
     task = run_folder.read_task(run_dir)
     assert task["task"] == "subcategory" and task["class_names"] == ["gowns", "tops"]
@@ -184,7 +185,7 @@ def test_a_resumed_run_must_be_the_same(plain, tmp_path):
         run_finetune.main({**settings, "resume": False})
     copy = shutil.copytree(settings["run_dir"], tmp_path / "copy")
     task = run_folder.read_task(str(copy)) | {"class_names": ["tops", "gowns"]}
-    run_folder.write_json(task, copy / "task.json")
+    files.write_json(task, copy / "task.json")
     with pytest.raises(ValueError, match="task.json should say what the data"):
         run_finetune.main({**settings, "run_dir": str(copy)})
 
@@ -195,7 +196,7 @@ def save_run(folder, model, config, task=None):
     config.save(f"{folder}/config.json")
     checkpoints.CheckpointKeeper(str(folder), model).save(1)
     if task:
-        run_folder.write_json(task, f"{folder}/task.json")
+        files.write_json(task, f"{folder}/task.json")
     return str(folder)
 
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 import run_pretrain
+from kaleido_tf import files
 from kaleido_tf.config import AKPM_TASKS, KaleidoConfig
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.training import (
@@ -24,7 +25,6 @@ from kaleido_tf.training import (
     callbacks,
     checkpoints,
     run_data,
-    run_folder,
 )
 from kaleido_tf.training.watch import Watch, read_skipped
 
@@ -195,7 +195,7 @@ def without_dropout(plain, tmp_path_factory):
     """Flags and folder of a run that draws nothing but its batches."""
     folder = tmp_path_factory.mktemp("exact")
     config = folder / "sizes.json"
-    sizes = run_folder.read_json(plain["config"])
+    sizes = files.read_json(plain["config"])
     rates = ("hidden_dropout", "attention_dropout", "feature_dropout")
     config.write_text(json.dumps({**sizes, **dict.fromkeys(rates, 0.0)}))
     flags = {**plain, "config": str(config), "num_steps": 4}
@@ -236,7 +236,7 @@ def test_a_nan_loss_stops_the_run_and_saves_nothing(plain, tmp_path):
         ValueError, match="gradient should be finite.*at step 2"
     ) as error:
         run_pretrain.pretrain({**plain, **changes})
-    names = run_folder.read_json(f"{run_dir}/bad_step_2.json")["batch"]
+    names = files.read_json(f"{run_dir}/bad_step_2.json")["batch"]
     assert len(names) == 4 and all(name in str(error.value) for name in names)
     assert checkpoints.whole_checkpoints(f"{run_dir}/checkpoints") == []
 
