@@ -203,3 +203,28 @@ def engine(export, tmp_path_factory):
     manifest = write_catalogue(folder / "catalogue")
     build_index(export, folder / "index", manifest)
     return SearchEngine(export, folder / "index")
+
+
+class Counting:
+    """An export that counts what goes through it, and may fail at a picture."""
+
+    def __init__(self, export, fail_after=None):
+        self._export, self._left = export, fail_after
+        self.pictures = 0
+
+    def __getattr__(self, name):
+        return getattr(self._export, name)
+
+    def call(self, name, **inputs):
+        if name == "image_features":
+            if self._left is not None and self._left <= 0:
+                raise KeyboardInterrupt
+            self._left = None if self._left is None else self._left - 1
+            self.pictures += len(inputs["image_bytes"])
+        return self._export.call(name, **inputs)
+
+
+@pytest.fixture
+def counted(export):
+    """Function of `Counting`'s other arguments: the export, counted."""
+    return lambda **kwargs: Counting(export, **kwargs)

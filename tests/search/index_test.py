@@ -1,6 +1,5 @@
 """Catalogue -> index: incremental, resumable, refused where it doesn't fit."""
 
-import errno
 import json
 import os
 import shutil
@@ -10,14 +9,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from data_prep import sources as prep_sources
-from kaleido_tf import files
-from kaleido_tf.search import index, manifest, mapped, nearest, page, sources
+from kaleido_tf.search import index, manifest, page
 from kaleido_tf.search.builder import build_index
 from kaleido_tf.search.engine import SearchEngine
-from kaleido_tf.search.shards import Shards
 from kaleido_tf.search.store import Store, locked
 
 
@@ -28,25 +24,6 @@ def skipped_rows(folder):
 
 def top(engine, query):
     return [hit.image_id for hit in engine.search_text(query, 3).hits]
-
-
-class Counting:
-    """An export that counts what goes through it, and may fail at a picture."""
-
-    def __init__(self, export, fail_after=None):
-        self._export, self._left = export, fail_after
-        self.pictures = 0
-
-    def __getattr__(self, name):
-        return getattr(self._export, name)
-
-    def call(self, name, **inputs):
-        if name == "image_features":
-            if self._left is not None and self._left <= 0:
-                raise KeyboardInterrupt
-            self._left = None if self._left is None else self._left - 1
-            self.pictures += len(inputs["image_bytes"])
-        return self._export.call(name, **inputs)
 
 
 def test_what_is_stored(export, catalogue, tmp_path):
@@ -70,9 +47,9 @@ def test_what_is_stored(export, catalogue, tmp_path):
     np.testing.assert_allclose(store.texts.read("vectors", [row.text]), [[1, 0, 0]])
 
 
-def test_a_second_run_does_what_is_new(export, catalogue, tmp_path):
+def test_a_second_run_does_what_is_new(export, catalogue, tmp_path, counted):
     folder = tmp_path / "index"
-    counting = Counting(export)
+    counting = counted()
     build_index(counting, folder, catalogue)
     assert counting.pictures == 7
     done = build_index(counting, folder, catalogue)
@@ -103,30 +80,32 @@ def test_a_second_run_does_what_is_new(export, catalogue, tmp_path):
     assert os.listdir(folder / "tables") == ["3"]
 
 
-def test_same_bytes_are_computed_once(export, catalogue, tmp_path):
+def test_same_bytes_are_computed_once(export, catalogue, tmp_path, counted):
     rows = [json.loads(line) for line in catalogue.read_text().splitlines()]
     (catalogue.parent / "copy.png").write_bytes(
         (catalogue.parent / "a.png").read_bytes()
     )
     rows.append({"product_id": "p8", "image": "copy.png", "title": "another red one"})
     catalogue.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    counting = Counting(export)
+    counting = counted()
     done = build_index(counting, tmp_path / "index", catalogue)
     assert counting.pictures == done["pictures"] == 7 and done["images"] == 8
     assert top(SearchEngine(export, tmp_path / "index"), "red")[:2] == ["a", "copy"]
 
 
-def test_goes_on_where_it_was_interrupted(export, catalogue, tmp_path, monkeypatch):
+def test_goes_on_where_it_was_interrupted(
+    export, catalogue, tmp_path, monkeypatch, counted
+):
     monkeypatch.setattr("kaleido_tf.search.builder.PICTURES_PER_SHARD", 2)
     monkeypatch.setattr(
         "kaleido_tf.search.builder.PictureWriter.__init__.__defaults__", (2,)
     )
-    broken = Counting(export, fail_after=2)
+    broken = counted(fail_after=2)
     with pytest.raises(KeyboardInterrupt):
         build_index(broken, tmp_path / "index", catalogue, batch_size=2)
     with pytest.raises(ValueError, match="one without a table"):
         SearchEngine(export, tmp_path / "index")
-    counting = Counting(export)
+    counting = counted()
     done = build_index(counting, tmp_path / "index", catalogue, batch_size=2)
     assert counting.pictures == 3 and done["images"] == 7
     assert top(SearchEngine(export, tmp_path / "index"), "red")[0] == "a"
@@ -155,93 +134,6 @@ def test_unreadable_pictures_are_listed(export, catalogue, tmp_path):
         build_index(export, tmp_path / "index2", catalogue)
 
 
-def test_an_index_of_another_export_is_refused(export, catalogue, tmp_path):
-    folder = tmp_path / "index"
-    build_index(export, folder, catalogue)
-    other = Counting(export)
-    other.identity, other.path = "f" * 64, "/another/1"
-    for use in (
-        lambda: build_index(other, folder, catalogue),
-        lambda: SearchEngine(other, folder),
-    ):
-        with pytest.raises(ValueError, match="one of another export .*by --replace"):
-            use()
-    done = build_index(other, folder, catalogue, replace=True)
-    assert done["computed"] == other.pictures == 7
-    with pytest.raises(ValueError, match="one of another export"):
-        SearchEngine(export, folder)
-    # Of the same export nothing is thrown away.
-    assert build_index(other, folder, catalogue, replace=True)["computed"] == 0
-    build_index(export, folder, catalogue, replace=True)
-    values = json.loads((folder / "index.json").read_text())
-    files.write_json({**values, "format": 0}, folder / "index.json")
-    with pytest.raises(ValueError, match="should have format 1. Received: 0"):
-        SearchEngine(export, folder)
-    with pytest.raises(FileNotFoundError, match="kaleido_tf.search.index"):
-        SearchEngine(export, tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("removed", [0, 1, 2])
-def test_an_interrupted_replacement_leaves_no_old_shard(
-    export, catalogue, tmp_path, monkeypatch, removed
-):
-    folder = tmp_path / "index"
-    build_index(export, folder, catalogue)
-    other, left, remove = Counting(export), removed, shutil.rmtree
-    other.identity, other.path = "f" * 64, "/another/1"
-
-    def interrupted(path, *args, **kwargs):
-        nonlocal left
-        if not left:
-            raise KeyboardInterrupt
-        left -= 1
-        remove(path, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("kaleido_tf.search.store.shutil.rmtree", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(other, folder, catalogue, replace=True)
-    with pytest.raises(ValueError, match="one that is being replaced"):
-        SearchEngine(other, folder)
-    with pytest.raises(ValueError, match="one of another export"):
-        build_index(export, folder, catalogue)
-    done = build_index(other, folder, catalogue)  # goes on, whatever it is told
-    assert done["computed"] == other.pictures == 7 and done["encoded"] == 5
-    assert "emptying" not in json.loads((folder / "index.json").read_text())
-
-
-def test_what_cant_be_removed_is_said(export, catalogue, tmp_path, monkeypatch):
-    build_index(export, tmp_path / "index", catalogue)
-    other = Counting(export)
-    other.identity = "f" * 64
-
-    def refuse(path, ignore_errors=False):
-        if not ignore_errors:
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("kaleido_tf.search.store.shutil.rmtree", refuse)
-        with pytest.raises(PermissionError):
-            build_index(other, tmp_path / "index", catalogue, replace=True)
-
-
-def test_shards_of_nobody_are_refused(export, catalogue, tmp_path):
-    folder = tmp_path / "index"
-    build_index(export, folder, catalogue)
-    (folder / "index.json").unlink()
-    for replace in (False, True):
-        with pytest.raises(ValueError, match="tables/1 and no index.json"):
-            build_index(export, folder, catalogue, replace=replace)
-    # What isn't of an index stays.
-    (tmp_path / "other" / "pictures").mkdir(parents=True)
-    (tmp_path / "other" / "pictures" / "1.png").write_bytes(b"a picture")
-    for identity in (export.identity, "f" * 64):
-        other = Counting(export)
-        other.identity = identity
-        build_index(other, tmp_path / "other", catalogue, replace=True)
-    assert (tmp_path / "other" / "pictures" / "1.png").exists()
-
-
 def test_one_writer_at_a_time(export, catalogue, tmp_path):
     with (
         locked(tmp_path / "index"),
@@ -258,59 +150,6 @@ def test_damage_is_named(export, catalogue, tmp_path):
     (shard / "features.npy").write_bytes(data[:-10])
     with pytest.raises(ValueError, match="pictures/000000 should be a whole shard"):
         SearchEngine(export, folder)
-
-
-def test_more_shards_than_open_files(tmp_path):
-    """Also what was removed meanwhile can be read: an older state of the index."""
-    script = """
-import resource, shutil, sys
-import numpy as np
-resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
-from kaleido_tf.search.shards import Shards
-fields = {"x": ((2,), np.dtype(np.float16)), "y": ((0,), np.dtype(np.float32))}
-shards = Shards(sys.argv[1], fields)
-for n in range(100):
-    shards.append([f"k{n}"], {"x": [[n, n]], "y": np.zeros((1, 0))})
-shards = Shards(sys.argv[1], fields)
-shutil.rmtree(sys.argv[1])
-print(shards.read("x", [f"k{n}" for n in range(100)]).sum(dtype=int))
-"""
-    run = [sys.executable, "-c", script, str(tmp_path / "x")]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert done.stdout == "9900\n", done.stderr
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EACCES])
-def test_limits_are_no_damage(tmp_path, monkeypatch, number):
-    fields = {"x": ((2,), np.dtype(np.float32))}
-    Shards(tmp_path, fields).append(["a"], {"x": [[1, 1]]})
-
-    def refuse(path):
-        raise OSError(number, os.strerror(number), path)
-
-    monkeypatch.setattr("kaleido_tf.search.shards.mapped.load", refuse)
-    with pytest.raises(OSError, match=os.strerror(number)) as caught:
-        Shards(tmp_path, fields)
-    assert caught.value.errno == number and "delete" not in str(caught.value)
-
-
-def test_arrays_are_mapped(tmp_path):
-    path = tmp_path / "x.npy"
-    for array in (
-        np.arange(12.0).reshape(3, 4),
-        np.asfortranarray(np.arange(12.0).reshape(3, 4)),
-        np.zeros((3, 0), np.float16),
-    ):
-        np.save(path, array)
-        found = mapped.load(path)
-        np.testing.assert_array_equal(found, array)
-        assert found.dtype == array.dtype and not found.flags.writeable
-    path.write_bytes(b"")
-    with pytest.raises(ValueError):
-        mapped.load(path)
-    np.save(path, np.array(["a", None]), allow_pickle=True)
-    with pytest.raises(ValueError, match="of object"):
-        mapped.load(path)
 
 
 def test_a_state_that_goes_meanwhile_is_read_again(
@@ -333,8 +172,10 @@ def test_a_state_that_goes_meanwhile_is_read_again(
         SearchEngine(export, tmp_path / "index")
 
 
-def test_a_picture_that_changes_meanwhile_is_left_out(export, catalogue, tmp_path):
-    class Changing(Counting):
+def test_a_picture_that_changes_meanwhile_is_left_out(
+    export, catalogue, tmp_path, counted
+):
+    class Changing(type(counted())):
         def call(self, name, **inputs):
             if name == "image_features" and not self.pictures:
                 path = str(catalogue.parent / "g.png")
@@ -368,96 +209,6 @@ def test_the_catalogue_may_move(export, catalogue, tmp_path):
     os.rename(catalogue.parent, tmp_path / "moved")
     engine = SearchEngine(export, tmp_path / "index", tmp_path / "moved")
     assert os.path.isfile(engine.image_path("a"))
-
-
-def test_prepared_features_are_taken_over(export, make_data_set, tmp_path):
-    folder = tmp_path / "data"
-    info = make_data_set(folder)
-    counting = Counting(export)
-    done = build_index(counting, tmp_path / "index", data_dir=str(folder))
-    assert counting.pictures == 0 and done["copied"] == done["images"] == 17
-    engine = SearchEngine(export, tmp_path / "index")
-    assert {row.item.split for row in engine.rows} == {"train", "validation"}
-    from kaleido_tf.data import records
-
-    path = info.shard_paths("train")[0]
-    record = next(records.read_shard(path, info.shapes))
-    features, box = engine.features(record["image_id"].decode())
-    np.testing.assert_array_equal(features[0], record["patch_features"])
-    np.testing.assert_allclose(box[0], [0.1, 0, 0.9, 1])
-    assert engine.image_path("i0") == ""
-
-
-def test_prepared_features_are_of_the_same_picture(export, make_data_set, tmp_path):
-    """Taken over are those of one image_id, product and text, and no newer picture."""
-    folder, pictures = tmp_path / "data", tmp_path / "pictures"
-    make_data_set(folder)
-    pictures.mkdir()
-    lines = []
-    for name in ("i0", "i1", "i2", "i3", "other"):
-        cv2.imwrite(str(pictures / f"{name}.png"), np.full((9, 9, 3), 80, np.uint8))
-        (pictures / f"{name}.png").write_bytes(
-            (pictures / f"{name}.png").read_bytes() + name.encode()
-        )
-        lines.append({"product_id": f"p{name[1:]}", "image": f"{name}.png"})
-    texts = ["navy cotton shirt long sleeve", "red cotton shirt", "another text"]
-    texts += ["red cotton shirt", "no record"]
-    for line, text in zip(lines, texts, strict=True):
-        line["title"] = text
-    lines[3]["product_id"] = "another product"
-    (pictures / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-
-    def build(name):
-        done = build_index(export, tmp_path / name, pictures / "m.jsonl", str(folder))
-        return done["copied"], done["computed"]
-
-    now = os.stat(pictures / "other.png").st_ctime_ns
-    os.utime(folder / "dataset_info.json", ns=(now, now + 10**12))
-    assert build("index") == (2, 3)
-    os.utime(pictures / "i1.png", ns=(now, now + 10**13))  # written after it
-    assert build("index2") == (1, 4)
-    # Replaced after it, by one that says it is older.
-    os.utime(folder / "dataset_info.json", ns=(now, now - 10**9))
-    os.utime(pictures / "i0.png", ns=(0, 0))
-    assert build("index3") == (0, 5)
-
-
-def test_a_records_box_is_of_the_canvas(tmp_path):
-    path = tmp_path / "high.png"
-    cv2.imwrite(str(path), np.zeros((100, 50, 3), np.uint8))
-    # On a canvas of 64 the picture has columns 16 to 48.
-    box = sources.box_in_picture([0.25, 0.25, 0.5, 0.75], path, 64)
-    np.testing.assert_allclose(box, [0.25, 0.0, 0.5, 1.0])
-    box = sources.box_in_picture([0.0, 0.5, 1.0, 0.625], path, 64)
-    np.testing.assert_allclose(box, [0.0, 0.5, 1.0, 0.75])
-    # EXIF turns a JPEG, as the model's decoder does, and nothing else.
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for kind, wanted in (
-        ("jpg", [0.0, 0.25, 1.0, 0.5]),
-        ("png", [0.25, 0.0, 0.75, 0.5]),
-        ("webp", [0.25, 0.0, 0.75, 0.5]),
-    ):
-        Image.new("RGB", (50, 100)).save(tmp_path / f"x.{kind}", exif=exif)
-        box = sources.box_in_picture(
-            [0.25, 0.25, 0.75, 0.5], tmp_path / f"x.{kind}", 64
-        )
-        np.testing.assert_allclose(box, wanted, err_msg=kind)
-    box = sources.box_in_picture([0.1, 0.2, 0.3, 0.4], "", 64)
-    np.testing.assert_allclose(box, [0.1, 0.2, 0.3, 0.4])
-
-
-def test_other_prepared_features_are_refused(export, make_data_set, tmp_path):
-    make_data_set(tmp_path / "data", feature_size=7)
-    with pytest.raises(ValueError, match="`feature_size` of the data set should be 6"):
-        build_index(export, tmp_path / "index", data_dir=str(tmp_path / "data"))
-    make_data_set(tmp_path / "other")
-    other = Counting(export)
-    other.info = {**export.info, "backbone": {"weights_hash": "other"}}
-    with pytest.raises(ValueError, match="`backbone` of the data set should be"):
-        build_index(other, tmp_path / "index", data_dir=str(tmp_path / "other"))
-    with pytest.raises(ValueError, match="neither of them"):
-        build_index(export, tmp_path / "index")
 
 
 def test_reads_a_manifest_as_data_preparation_does(tmp_path):
@@ -505,45 +256,6 @@ def test_reads_a_manifest_as_data_preparation_does(tmp_path):
     ]
     with pytest.raises(ValueError, match="should end with .jsonl or .csv"):
         manifest.read_items(__file__)
-
-
-@pytest.mark.parametrize("kind", nearest.KINDS)
-def test_nearest(kind):
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(500, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors[7] = vectors[3]
-    rows, cosines = nearest.search(nearest.build(vectors, kind), vectors[3], 20)
-    # The same vector twice: in the rows' order.
-    assert rows[:2].tolist() == [3, 7]
-    np.testing.assert_allclose(cosines, vectors[rows] @ vectors[3], atol=1e-5)
-    best = set(np.argsort(-(vectors @ vectors[3]))[:20])
-    assert len(best & set(rows)) >= {"flat": 20, "hnsw": 18, "ivf": 3}[kind]
-    assert (
-        len(nearest.search(nearest.build(vectors[:5], "flat"), vectors[0], 9)[0]) == 5
-    )
-
-
-def test_nearest_refuses():
-    with pytest.raises(ValueError, match="should be numbers"):
-        nearest.build(np.full((3, 2), np.nan))
-    with pytest.raises(ValueError, match="`index` should be one of"):
-        nearest.build(np.ones((3, 2)), "tree")
-
-
-def test_little_used_shards_are_written_anew(tmp_path):
-    shards = Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})
-    shards.append(["a", "b", "c"], {"x": [[1, 1], [2, 2], [3, 3]]})
-    shards.append(["d"], {"x": [[4, 4]]})
-    assert shards.remove_dead({"c", "d"}) == 2
-    assert sorted(os.listdir(tmp_path)) == ["000001", "000002"]
-    again = Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})
-    assert "a" not in again and len(again) == 2
-    np.testing.assert_array_equal(again.read("x", ["d", "c"]), [[4, 4], [3, 3]])
-    os.makedirs(tmp_path / "000003.unfinished")  # of a killed run: no shard
-    again = Shards(tmp_path, {"x": ((2,), np.dtype(np.float32))})
-    assert len(again) == 2 and again.remove_dead({"c", "d"}) == 0
-    assert sorted(os.listdir(tmp_path)) == ["000001", "000002"]
 
 
 def test_command_line(export_dir, catalogue, tmp_path, capsys):
