@@ -160,7 +160,7 @@ def make_config(flags, info):
         "matched_only_losses": tuple(n for n in flags["matched_only_losses"] if n),
     }
     if flags["init_checkpoint"]:
-        changes |= initial.read_sizes(flags["init_checkpoint"])
+        changes |= initial.read_sizes(flags["init_checkpoint"], flags["run_dir"])
     if flags["contrastive_size"] is not None:
         changes["contrastive_size"] = flags["contrastive_size"]
     if flags["config"]:
@@ -168,9 +168,10 @@ def make_config(flags, info):
             changes |= json.load(file)
     preset = KaleidoConfig.preset(flags["model"])
     values = {**json.loads(preset.to_json()), **changes}
-    values["max_position_embeddings"] = max(
-        values["max_position_embeddings"], values["text_length"]
-    )
+    if not flags["init_checkpoint"]:  # whose position table is as long as it is
+        values["max_position_embeddings"] = max(
+            values["max_position_embeddings"], values["text_length"]
+        )
     return KaleidoConfig.from_dict(values, source=f"--config={flags['config']}")
 
 
@@ -195,6 +196,7 @@ def pretrain(flags):
 def _pretrain(flags):
     strategy = loop.start_process(flags)
     info = DatasetInfo.load(flags["data_dir"])
+    info.num_examples("validation")  # or there is nothing to measure rounds on
     config = make_config(flags, info)
     chief = distribution.is_chief(strategy)
     run_folder.start(flags, config, info, _FREE_FLAGS, writes=chief)
@@ -218,7 +220,7 @@ def _pretrain(flags):
         report = initial.load_any(
             model.pretrainer, flags["init_checkpoint"], info.vocab_file
         )
-        logging.info("%s", report.summary())
+        logging.info("%s", report.listing())
     logging.info(
         "%s model, %.1f million parameters; %d training examples, %d steps of %d",
         flags["model"],

@@ -105,8 +105,8 @@ def convert(
       The content of `dataset_info.json`.
 
     Raises:
-      ValueError: more than `max_bad_fraction` of the lines can't be used; they are
-        listed in `skipped.jsonl`.
+      ValueError: a split without a line; or more than `max_bad_fraction` of the lines
+        can't be used, which are listed in `skipped.jsonl`.
     """
     schema = schema or release_lines.SCHEMAS[kind]
     columns = release_lines.parse_schema(schema)
@@ -140,6 +140,12 @@ def convert(
             for i, lines in enumerate(ranges)
         ]
         logging.info("%s: %d shards, left out %s", split, count, dict(left_out[split]))
+    for split, rows in shards.items():
+        if not rows:
+            raise ValueError(
+                f"The files of {split!r} should hold lines to convert. Received: none "
+                f"in {files[split]} (left out: {dict(left_out[split])})"
+            )
     every = [shard for of_split in shards.values() for shard in of_split]
     written = iter(pipeline.write_shards(every, make_writer, beam_args))
     by_split = {split: [next(written) for _ in rows] for split, rows in shards.items()}

@@ -165,7 +165,7 @@ class Converter:
         example = {
             "input_word_ids": ids,
             "input_mask": values["input_mask"],
-            "input_type_ids": values["segment_ids"],
+            "input_type_ids": _within(values, "segment_ids", 2),
             "masked_lm_positions": _within(values, "masked_lm_positions", length),
             "masked_lm_ids": _within(
                 values, "masked_lm_ids", self._tokenizer.vocab_size

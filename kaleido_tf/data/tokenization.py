@@ -15,6 +15,25 @@ PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNKNOWN, CLS, SEP, MASK)
 
 
+def check_same_vocabulary(data, checkpoint):
+    """Raises ValueError where two vocab.txt hold other word pieces, or another order.
+
+    Args:
+      data: path of the data set's.
+      checkpoint: path of the one that came with weights.
+    """
+    a, b = read_vocabulary(data), read_vocabulary(checkpoint)
+    if a == b:
+        return
+    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    at = min(len(a), len(b)) if at is None else at
+    raise ValueError(
+        f"The data's vocabulary {data} should be the checkpoint's {checkpoint}. "
+        f"Received: {len(a)} and {len(b)} word pieces, the first difference at {at} "
+        "(prepare the data with --vocab_file of the checkpoint)"
+    )
+
+
 def read_vocabulary(path):
     """Reads a vocab.txt, one word piece a line.
 

@@ -7,6 +7,7 @@ config.json, checkpoints/, vocab.txt and port.txt with the table.
 import os
 import re
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -34,6 +35,7 @@ _HUGGING_FACE_NAMES = tuple(
 )
 # Hugging Face's names -> Google's, applied in this order, before "." becomes "/".
 _RENAMES = (
+    (r"^((model|module)\.)+", ""),
     (r"^(bert\.)?(?!cls\.)", "bert."),
     (r"\.encoder\.layer\.(\d+)\.", r".encoder.layer_\1."),
     (r"LayerNorm\.weight$", "LayerNorm.gamma"),
@@ -44,6 +46,7 @@ _RENAMES = (
     (r"^cls\.seq_relationship\.bias$", "cls.seq_relationship.output_bias"),
     (r"\.weight$", ".kernel"),
 )
+_WORDS = "embeddings.word_embeddings.weight"
 _FRESH = (
     (r"encoder\.position_projection\.", "patch side: fresh"),
     (
@@ -59,6 +62,7 @@ _OPTIONAL = tuple(
 # Which GELU a config.json means; Google's code has the tanh approximation.
 _GELU = {
     "gelu": "exact",
+    "gelu_python": "exact",
     "gelu_new": "tanh",
     "gelu_fast": "tanh",
     "gelu_pytorch_tanh": "tanh",
@@ -132,6 +136,7 @@ def load_checkpoint(model, checkpoint_path, allow_missing=(), allow_unused=()):
     """
     reader, form = _open(checkpoint_path)
     mapping.check_heads(model, files.config_beside(reader.path))
+    _check_tied(reader, allow_unused)
     report = mapping.load(model, reader, form, allow_missing, allow_unused)
     report.vocab_file = files.vocab_beside(reader.path)
     return report
@@ -145,6 +150,26 @@ def _open(path):
         reader, form = readers.CheckpointReader(path), GOOGLE
     _check_kind(reader, form)
     return reader, form
+
+
+def _check_tied(reader, allow_unused):
+    """Raises ValueError where the masked-LM head has a matrix of its own.
+
+    Ours multiplies by the word embeddings, as BERT's does.
+    """
+    name = "cls.predictions.decoder.weight"
+    words = next((n for n in reader.shapes if n.endswith(_WORDS)), None)
+    if name not in reader.shapes or words is None:
+        return
+    if any(re.fullmatch(pattern, name) for pattern in allow_unused):
+        return
+    own, tied = reader.read(name), reader.read(words)
+    if own.shape != tied.shape or not np.array_equal(own, tied):
+        raise ValueError(
+            f"{name} of {reader.path} should be the word embeddings, as BERT ties "
+            "them. Received: another matrix (ours has no place for it; name it in "
+            "--allow_unused of kaleido_tf.port.bert to go without)"
+        )
 
 
 def text_states(encoder, word_ids, mask, type_ids):
@@ -252,13 +277,7 @@ def _check_vocabulary(vocab_file, checkpoint, config):
             "BERT's vocab.txt should lie beside its weights. Received: "
             f"{vocab_file or 'none there'} (name it by --vocab_file)"
         )
-    with open(vocab_file, encoding="utf-8") as file:
-        pieces = len(file.read().splitlines())
-    if pieces != config.vocab_size:
-        raise ValueError(
-            f"{vocab_file} should have the {config.vocab_size} word pieces of the "
-            f"embeddings. Received: {pieces}"
-        )
+    files.check_vocabulary(vocab_file, config.vocab_size)
     return vocab_file
 
 

@@ -4,14 +4,17 @@ CLI: writes a run folder (config.json, checkpoints/, port.txt with the table) wh
 every command that takes a run folder accepts.
 """
 
+import os
 import re
 
 from kaleido_tf import cli
 from kaleido_tf.config import KALEIDO_LEVELS, KaleidoConfig
+from kaleido_tf.files import write_json
 from kaleido_tf.modeling import build_pretrainer, heads
 from kaleido_tf.port import files, mapping, readers
 from kaleido_tf.port.names import EASYTRANSFER_NAMES
 from kaleido_tf.port.report import PortError
+from kaleido_tf.training import run_data
 
 # One root scope, whose first part differs between versions of the release.
 _ROOT = re.compile(r"^(.*/)?[^/]*pre_trained_model/")
@@ -150,7 +153,12 @@ def port(checkpoint, config, output_dir, allow_missing=(), allow_unused=()):
         check_kind(reader)
         model = build_pretrainer(kaleido_config)
         report = load_checkpoint(model, checkpoint, allow_missing, allow_unused)
+        if report.vocab_file:
+            files.check_vocabulary(report.vocab_file, kaleido_config.vocab_size)
         files.write_run(folder, model, kaleido_config, report)
+        # Its weights expect the integers of the release's lines.
+        note = {"location rule": "stored"}
+        write_json(note, os.path.join(folder, run_data.FILE_NAME))
     return report
 
 

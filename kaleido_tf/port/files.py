@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 
+from kaleido_tf.data.tokenization import read_vocabulary
 from kaleido_tf.training import checkpoints
 
 TABLE_NAME = "port.txt"
@@ -23,7 +24,7 @@ def new_folder(path):
       FileExistsError: it has content.
       PermissionError, NotADirectoryError: it can't be made there.
     """
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)
     if os.path.isdir(path) and os.listdir(path):
         raise FileExistsError(
             f"`output_dir` should be a new or an empty folder. Received: {path}, which "
@@ -85,6 +86,16 @@ def write_run(folder, model, config, report):
         file.write(report.table())
     if report.vocab_file:
         shutil.copyfile(report.vocab_file, os.path.join(folder, VOCAB_NAME))
+
+
+def check_vocabulary(vocab_file, vocab_size):
+    """Raises ValueError for a vocab.txt without a piece for every embedding."""
+    pieces = len(read_vocabulary(vocab_file))
+    if pieces != vocab_size:
+        raise ValueError(
+            f"{vocab_file} should have the {vocab_size} word pieces of the "
+            f"embeddings. Received: {pieces}"
+        )
 
 
 def _folder(path):

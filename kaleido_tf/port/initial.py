@@ -4,12 +4,13 @@ Four kinds: ours (a run folder or a prefix), the original release's, Google's BE
 Hugging Face's BERT (a folder or a model.safetensors).
 """
 
-from kaleido_tf.data.tokenization import read_vocabulary
+from kaleido_tf.data.tokenization import check_same_vocabulary
 from kaleido_tf.port import bert, easytransfer, files, ours, readers
-from kaleido_tf.training import checkpoints
+from kaleido_tf.training import checkpoints, run_folder
 
 KINDS = ("ours", "easytransfer", "google_bert", "hugging_face")
-_SHAPE_FIELDS = (
+# `KaleidoConfig` fields that the stored weights decide.
+SHAPE_FIELDS = (
     "vocab_size",
     "hidden_size",
     "num_layers",
@@ -17,6 +18,7 @@ _SHAPE_FIELDS = (
     "intermediate_size",
     "max_position_embeddings",
     "type_vocab_size",
+    "patch_type_vocab_size",
     "gelu",
     "layer_norm_epsilon",
 )
@@ -76,40 +78,35 @@ def load_any(model, path, vocab_file=None, allow_missing=(), allow_unused=(), fr
       ValueError: none of the four kinds, damaged, or it doesn't fit the model.
     """
     kind = kind_of(path)
-    brought = files.vocab_beside(path)
+    if kind == "ours":  # a ported one's lies in its run folder
+        prefix = checkpoints.checkpoint_prefix(path)
+        brought = checkpoints.run_file(prefix, files.VOCAB_NAME)
+    else:
+        brought = files.vocab_beside(path)
     if vocab_file and brought:
-        _compare_vocabularies(vocab_file, brought)
+        check_same_vocabulary(vocab_file, brought)
     if kind == "ours":
         return ours.load_checkpoint(model, path, allow_missing, fresh)
     module = easytransfer if kind == "easytransfer" else bert
     return module.load_checkpoint(model, path, allow_missing, allow_unused)
 
 
-def _compare_vocabularies(data, checkpoint):
-    a, b = read_vocabulary(data), read_vocabulary(checkpoint)
-    if a == b:
-        return
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
-    at = min(len(a), len(b)) if at is None else at
-    raise ValueError(
-        f"The data's vocabulary {data} should be the checkpoint's {checkpoint}. "
-        f"Received: {len(a)} and {len(b)} word pieces, the first difference at {at} "
-        "(prepare the data with --vocab_file of the checkpoint)"
-    )
-
-
-def read_sizes(path):
+def read_sizes(path, run_dir=None):
     """The `KaleidoConfig` fields that the encoder of a checkpoint decides: dict.
 
     Args:
       path: see `kind_of`; its config must lie beside it.
+      run_dir: of the run that starts from it. One that goes on has them in its own
+        config; `path` may be gone by then.
     """
+    if own := run_folder.started_config(run_dir):
+        return {name: getattr(own, name) for name in SHAPE_FIELDS}
     kind = kind_of(path)
     if kind in ("google_bert", "hugging_face"):
         sizes = bert.read_sizes(files.config_beside(path), kind == "hugging_face")
-        return {name: sizes[name] for name in _SHAPE_FIELDS if name in sizes}
+        return {name: sizes[name] for name in SHAPE_FIELDS if name in sizes}
     if kind == "ours":
         config = checkpoints.run_config(path)
     else:
         config = easytransfer.read_config(files.config_beside(find_prefix(path)))
-    return {name: getattr(config, name) for name in _SHAPE_FIELDS}
+    return {name: getattr(config, name) for name in SHAPE_FIELDS}

@@ -12,6 +12,8 @@ from safetensors import safe_open
 
 # How object-based TensorFlow 2 checkpoints, ours among them, store their graph.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# Weights of Hugging Face's that aren't read.
+_OTHER_WEIGHTS = (".safetensors.index.json", "pytorch_model.bin", ".h5", ".msgpack")
 # What TensorFlow's reader raises: IndexError, for one, where a data file is too short.
 BROKEN = (tf.errors.OpError, RuntimeError, IndexError, ValueError)
 
@@ -30,15 +32,18 @@ def checkpoint_prefix(path):
     path = os.fspath(path)
     if os.path.isdir(path):
         path = _only_checkpoint(path)
-    prefix = path.removesuffix(".index").split(".data-00")[0]
-    folder, name = os.path.split(prefix)
+    folder, name = os.path.split(path)
+    name = name.removesuffix(".index").split(".data-00")[0]
+    prefix = os.path.join(folder, name)
+    _refuse_other_weights(path)
     present = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
     has_data = any(entry.startswith(f"{name}.data-") for entry in present)
     if f"{name}.index" not in present:
         raise FileNotFoundError(
             f"The checkpoint should have a file {prefix}.index. Received: "
             + ("its data without it" if has_data else "nothing of that name")
-            + " (a checkpoint is PREFIX.index and PREFIX.data-00000-of-0000N together)"
+            + " (a checkpoint is PREFIX.index and PREFIX.data-00000-of-0000N together; "
+            "a name that is no path here isn't downloaded)"
         )
     if not has_data:
         raise FileNotFoundError(
@@ -59,10 +64,24 @@ def _only_checkpoint(folder):
             "prefix of one)"
         )
     if not indices:
+        for name in sorted(os.listdir(folder)):
+            _refuse_other_weights(name)
         raise FileNotFoundError(
             f"{folder} should hold a checkpoint (PREFIX.index). Received: none"
         )
     return os.path.join(folder, indices[0].removesuffix(".index"))
+
+
+def _refuse_other_weights(path):
+    """Raises ValueError for a file of weights that isn't read, saying what to do."""
+    name = os.path.basename(path)
+    if name.endswith(_OTHER_WEIGHTS):
+        raise ValueError(
+            "Weights should be a TensorFlow checkpoint or one model.safetensors. "
+            f"Received: {name} (in an environment with transformers: "
+            "AutoModelForPreTraining.from_pretrained(FOLDER).save_pretrained(OTHER, "
+            'max_shard_size="20GB") writes one)'
+        )
 
 
 class CheckpointReader:
@@ -129,7 +148,14 @@ class SafetensorsReader:
         self.shapes = {n: tuple(self._file.get_slice(n).get_shape()) for n in names}
 
     def read(self, name):
-        return as_float32(self._file.get_tensor(name), name, self.path)
+        try:
+            value = self._file.get_tensor(name)
+        except AttributeError as error:  # a format that NumPy has no name for
+            raise ValueError(
+                f"{name} of {self.path} should hold floats of 16, 32 or 64 bits. "
+                f"Received: {self._file.get_slice(name).get_dtype()}"
+            ) from error
+        return as_float32(value, name, self.path)
 
 
 def as_float32(value, name, source):

@@ -72,6 +72,19 @@ class PortReport:
             f"unused, {len(self.missing) + len(self.misfits)} of the model not in it"
         )
 
+    def listing(self):
+        """The summary, and what wasn't loaded by name: str."""
+        lines = [self.summary()]
+        for title, entries in (
+            ("skipped", self.skipped),
+            ("unused", self.unused),
+            ("fresh", self.missing + self.misfits),
+        ):
+            names = [entry.ours or entry.theirs for entry in entries]
+            if names:
+                lines.append(f"  {title}: {', '.join(names)}")
+        return "\n".join(lines)
+
     def table(self):
         """The whole table as text, a variable a line: str."""
         sections = (
@@ -103,8 +116,9 @@ class PortReport:
             f"{self.source} should match the model variable by variable. Received "
             f"{len(self.differences)} differences (in the file, its shape, in the "
             "model, its shape):\n" + "\n".join(lines) + "\n  (use the config.json "
-            "that belongs to it; a difference that is meant is named by "
-            "allow_unused for the file's side, allow_missing for the model's)"
+            "that belongs to it; a difference that is meant is named, when porting by "
+            "python -m kaleido_tf.port..., by allow_unused for the file's side, "
+            "allow_missing for the model's)"
         )
 
 

@@ -52,6 +52,7 @@ def checkpoint_prefix(path):
     Raises:
       FileNotFoundError: there is none.
     """
+    path = os.fspath(path)
     for name in (BEST_FOLDER, CHECKPOINT_FOLDER, ""):
         whole = whole_checkpoints(os.path.join(path, name))
         if whole:

@@ -252,7 +252,7 @@ def _restore(settings, job, info, keeper, chooser):
             allow_missing=_HEADS,
             fresh=_foreign_heads(path, job),
         )
-        logging.info("%s", report.summary())
+        logging.info("%s", report.listing())
     else:
         logging.info("from scratch")
     return start_step, state

@@ -11,6 +11,8 @@ import os
 from absl import logging
 
 from kaleido_tf import files
+from kaleido_tf.data.dataset_info import VOCAB_NAME
+from kaleido_tf.data.tokenization import check_same_vocabulary
 from kaleido_tf.training import checkpoints
 
 FILE_NAME = "data.json"
@@ -24,6 +26,7 @@ _MEANING = {
     "canvas size": ("canvas_size",),
     "patch arm": ("patch_arm",),
     "level table": ("levels",),
+    "location rule": ("location_rule",),
     "saliency": ("saliency", "method"),
     "saliency's weights": ("saliency", "weights_sha256"),
 }
@@ -49,7 +52,9 @@ def describe(info):
         for shard in values["shards"]
     ]
     digest = hashlib.sha256(json.dumps(shards).encode()).hexdigest()
-    return {"records": digest, **{n: _at(info, p) for n, p in _MEANING.items()}}
+    found = {name: _at(info, path) for name, path in _MEANING.items()}
+    found["location rule"] = found["location rule"] or "box"  # `prepare` has no other
+    return {"records": digest, **found}
 
 
 def _at(info, path):
@@ -82,18 +87,22 @@ def check_fits(path, info, decisive=_DECISIVE):
     """Compares the data of a checkpoint's run with those it is to be used on.
 
     Args:
-      path: see `checkpoints.checkpoint_prefix`; a checkpoint that isn't ours, or has no
-        note of its data, passes.
+      path: see `checkpoints.checkpoint_prefix`; a checkpoint that isn't ours, or has
+        neither a note of its data nor a vocabulary, passes.
       info: `DatasetInfo`.
       decisive: names of what must be the same; the rest is logged where it differs.
 
     Raises:
-      ValueError: one of `decisive` differs.
+      ValueError: one of `decisive` differs, or the vocabulary that was ported with it.
     """
     try:
         prefix = checkpoints.checkpoint_prefix(path)
     except FileNotFoundError:
         return
+    # A ported checkpoint has no note of data, but its vocabulary.
+    vocabulary = checkpoints.run_file(prefix, VOCAB_NAME)
+    if vocabulary:
+        check_same_vocabulary(info.vocab_file, vocabulary)
     before = _read(checkpoints.run_file(prefix, FILE_NAME))
     if before is None:
         return

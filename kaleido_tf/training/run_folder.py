@@ -103,3 +103,17 @@ def read_task(path):
     prefix = checkpoints.checkpoint_prefix(path)
     file = checkpoints.run_file(prefix, TASK_NAME)
     return {} if file is None else files.read_json(file)
+
+
+def started_config(run_dir):
+    """The `KaleidoConfig` of a run that has a whole checkpoint to go on from, or None.
+
+    Args:
+      run_dir: the run's folder, which needn't be there; or None.
+    """
+    if not run_dir or not checkpoints.whole_checkpoints(
+        os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
+    ):
+        return None
+    path = os.path.join(run_dir, checkpoints.CONFIG_NAME)
+    return KaleidoConfig.from_json(path) if os.path.isfile(path) else None

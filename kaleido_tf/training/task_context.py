@@ -51,7 +51,10 @@ def make_config(settings, info):
     of data and checkpoint. --text_length and --config override it.
     """
     path = initial_checkpoint(settings)
-    if path and initial.kind_of(path) == "ours":
+    if own := run_folder.started_config(settings["run_dir"]):
+        # The checkpoint that it started from may be gone.
+        values = dataclasses.asdict(own)
+    elif path and initial.kind_of(path) == "ours":
         values = dataclasses.asdict(checkpoints.run_config(path))
     else:
         values = dataclasses.asdict(KaleidoConfig.preset(settings["model"] or "base"))
@@ -63,9 +66,10 @@ def make_config(settings, info):
         values["text_length"] = settings["text_length"]
     if settings["config"]:
         values |= files.read_json(settings["config"])
-    values["max_position_embeddings"] = max(
-        values["max_position_embeddings"], values["text_length"]
-    )
+    if not path:  # a checkpoint's position table is as long as it is
+        values["max_position_embeddings"] = max(
+            values["max_position_embeddings"], values["text_length"]
+        )
     return KaleidoConfig.from_dict(values, source=f"--config={settings['config']}")
 
 
