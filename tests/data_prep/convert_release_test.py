@@ -328,6 +328,7 @@ MALFORMED = [
         {"img_feature_convert_blank_mask": [0.0] * 75},
         "is zero already",
     ),
+    ("range", {"segment_ids": np.full(T, 7)}, "`segment_ids` should be from 0 to 1"),
     ("values", {"img_feature_convert_rotation": [1e9, 0, 0]}, "finite in float16"),
 ]
 
@@ -356,6 +357,11 @@ def test_malformed_lines_are_listed(convert, make_line, tmp_path):
     info, loaded = convert("pretrain", lines, max_bad_fraction=0.99)
     assert info["skipped"] == count
     assert loaded.num_examples("train") == 1
+
+
+def test_a_split_without_lines_is_an_error(convert):
+    with pytest.raises(ValueError, match="files of 'train' should hold lines"):
+        convert("pretrain", [b""])
 
 
 def test_only_what_is_missing_is_converted_again(convert, make_line, tmp_path):

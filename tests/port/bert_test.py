@@ -256,6 +256,29 @@ def test_old_norm_names_and_tied_decoder(tmp_path, weights):
     folder = write_hugging_face(tmp_path / "hf", tensors)
     report = port(folder, tmp_path / "out")
     assert len(report.loaded) == len(weights) and len(report.skipped) == 1
+    tensors["cls.predictions.decoder.weight"] = words + 0.1
+    folder = write_hugging_face(tmp_path / "untied", tensors)
+    with pytest.raises(ValueError, match="should be the word embeddings, as BERT ties"):
+        port(folder, tmp_path / "no")
+    allowed = r"cls\.predictions\.decoder\.weight"
+    assert port(folder, tmp_path / "yes", allow_unused=[allowed]).loaded
+
+
+def test_names_and_words_as_some_files_have_them(tmp_path, weights):
+    tensors = {f"model.{n}": v for n, v in hugging_face_weights(weights).items()}
+    vocabulary = [*VOCABULARY[:-1], "\u2028"]
+    config = {**CONFIG, "hidden_act": "gelu_python"}
+    folder = write_hugging_face(tmp_path / "hf", tensors, config, vocabulary)
+    assert len(port(folder, tmp_path / "out").loaded) == len(weights)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin"])
+def test_weights_that_are_not_read(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match=f"{name} .*max_shard_size"):
+            port(str(path), tmp_path / "out")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])

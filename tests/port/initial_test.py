@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from kaleido_tf.config import KaleidoConfig
+from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.modeling import build_classifier, build_matcher, build_pretrainer
 from kaleido_tf.port import easytransfer, initial
 from kaleido_tf.port.report import PortError
-from kaleido_tf.training import checkpoints
+from kaleido_tf.training import checkpoints, run_data
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY += [f"w{i}" for i in range(115)]
@@ -235,3 +237,43 @@ def test_vocabulary_of_the_data_must_be_the_checkpoints(tmp_path, kinds, config)
     assert report.vocab_file == str(hugging / "vocab.txt")
     # A checkpoint without a vocabulary beside it can't be compared.
     initial.load_any(model, kinds["hugging_face"], vocab_file=other)
+
+
+@pytest.mark.parametrize("named", ["", "checkpoints", "checkpoints/ckpt-0"])
+def test_a_ported_vocabulary_counts_however_its_run_is_named(
+    tmp_path, kinds, config, named
+):
+    run = tmp_path / "run"
+    shutil.copytree(kinds["ours"], run)
+    (run / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    words = VOCABULARY[:6] + ["x"] + VOCABULARY[7:]
+    other = tmp_path / "vocab.txt"
+    other.write_text("\n".join(words) + "\n")
+    path = str(run / named)
+    with pytest.raises(ValueError, match="first difference at 6"):
+        initial.load_any(build_matcher(config), path, vocab_file=str(other))
+    values = {"splits": {}, "location_rule": "box"}
+    info = DatasetInfo(str(tmp_path), values)
+    with pytest.raises(ValueError, match="first difference at 6"):
+        run_data.check_fits(path, info)
+
+
+def test_other_locations_than_the_releases_are_said(tmp_path, kinds, caplog):
+    for rule, said in (("stored", 0), (None, 1)):
+        info = DatasetInfo(str(tmp_path), {"splits": {}, "location_rule": rule})
+        run_data.check_fits(kinds["ours"], info)
+        assert caplog.text.count("another location rule") == said
+
+
+def test_what_is_fresh_is_named(kinds, config):
+    model = build_classifier(config, 3)
+    report = initial.load_any(model, kinds["hugging_face"], allow_unused=[".*"])
+    listing = report.listing()
+    assert "fresh: " in listing and "class_head.kernel" in listing
+    assert "encoder.position_projection" in listing
+    assert listing.startswith(report.summary())
+
+
+def test_a_start_with_few_positions(kinds):
+    with pytest.raises(ValueError, match="at least `text_length`. Received: 40 < 64"):
+        KaleidoConfig(**initial.read_sizes(kinds["google_bert"]), text_length=64)

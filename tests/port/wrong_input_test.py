@@ -57,6 +57,11 @@ def replace_in_config(copy, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
+def test_vocabulary_of_other_words(copy, refuses):
+    (copy / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    refuses(ValueError, "word pieces of the embeddings. Received: 5")
+
+
 def test_truncated_data_file(copy, refuses):
     os.truncate(data_file(copy), 100_000)
     refuses(ValueError, "truncated or damaged")

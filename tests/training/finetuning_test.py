@@ -240,8 +240,16 @@ def test_config_comes_from_run_preset_or_file(plain, tmp_path):
     run = save_run(tmp_path / "run", build_matcher(other), other)
     assert make_config({**bare, "init_checkpoint": run}, info) == other
     assert make_config({**bare, "init_checkpoint": "none"}, info) == scratch
+    assert make_config({**bare, "text_length": 150}, info).text_length == 150
     longer = {**bare, "init_checkpoint": run, "text_length": 150}
-    assert make_config(longer, info).max_position_embeddings == 150
+    with pytest.raises(ValueError, match="at least `text_length`. .* 128 < 150"):
+        make_config(longer, info)  # the stored table has 128 rows
+    # A run that goes on needs its start no more.
+    gone = {**bare, "init_checkpoint": str(tmp_path / "gone")}
+    begun = {**gone, "run_dir": settings["run_dir"]}
+    assert make_config(begun, info).hidden_size == SIZES["hidden_size"]
+    with pytest.raises(FileNotFoundError, match="isn't downloaded"):
+        make_config({**gone, "run_dir": str(tmp_path / "new")}, info)
     changed = {**settings, "init_checkpoint": run}
     assert make_config(changed, info).hidden_size == SIZES["hidden_size"]
 

@@ -52,6 +52,16 @@ def plain(make_data_set, make_flags, tmp_path_factory):
     return flags
 
 
+def test_a_run_that_goes_on_needs_its_start_no_more(plain, tmp_path):
+    info = DatasetInfo.load(plain["data_dir"])
+    gone = {**plain, "init_checkpoint": str(tmp_path / "gone"), "config": None}
+    config = run_pretrain.make_config(gone, info)
+    own = KaleidoConfig.from_json(f"{plain['run_dir']}/config.json")
+    assert config.hidden_size == own.hidden_size
+    with pytest.raises(FileNotFoundError, match="isn't downloaded"):
+        run_pretrain.make_config({**gone, "run_dir": str(tmp_path / "new")}, info)
+
+
 def test_a_run_leaves_all_that_is_promised(plain, tmp_path):
     """With all five patch tasks; the other runs have two."""
     run_dir = tmp_path / "run"
