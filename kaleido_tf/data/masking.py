@@ -54,6 +54,7 @@ def word_starts(word_ids, tokenizer):
     """Position of the first piece of each piece's word: int32 [B, T] -> [B, T]."""
     continues = tf.gather(tf.constant(tokenizer.continues_word), word_ids)
     positions = tf.range(tf.shape(word_ids)[1])[None, :]
+    continues &= positions > 1  # before the first piece there is [CLS] alone
     # A start holds its own position; a continuation takes the last start before it.
     starts = tf.where(continues, 0, positions)
     return _running_max(starts)

@@ -89,9 +89,11 @@ def _lock(images, boxes, side):
     # crop_and_resize puts the box's ends onto pixel centres, so a box of n pixels
     # has to end n-1 pixels after its start for the crop to be exactly these pixels.
     size = tf.cast(tf.shape(images)[1:3], tf.float32)
-    top_left = boxes[:, :2] * size / (size - 1.0)
-    bottom_right = (boxes[:, 2:] * size - 1.0) / (size - 1.0)
+    steps = tf.maximum(size - 1.0, 1.0)
+    top_left = boxes[:, :2] * size / steps
+    bottom_right = (boxes[:, 2:] * size - 1.0) / steps
     # Beyond the last pixel, were it by a rounding error, it would fill in black.
+    top_left = tf.clip_by_value(top_left, 0.0, 1.0 - 1e-6)
     bottom_right = tf.minimum(bottom_right, 1.0 - 1e-6)
     return tf.image.crop_and_resize(
         tf.cast(images, tf.float32),
@@ -118,7 +120,7 @@ def generate_patches(images, boxes, levels, patch_size):
     """
     # A crop samples single pixels: as large as the image it leaves none of the box out,
     # and what is to be smaller is shrunk below, with a filter.
-    locked_side = max(int(images.shape[1]), patch_size)
+    locked_side = max(*map(int, images.shape[1:3]), patch_size)
     locked = _lock(images, boxes, locked_side)
     pieces, variants = [], {}
     for level in levels:

@@ -136,6 +136,8 @@ def build_encoder(config, attention="bidirectional"):
         config.hidden_size,
         use_bias=False,
         kernel_initializer=embeddings.truncated_normal(config),
+        # A ported model's locations are pixels; their area overflows float16.
+        dtype=tf.float32,
         name="position_projection",
     )
     patch_embeddings = [

@@ -58,9 +58,22 @@ class FeatureRegressor(tf_keras.layers.Layer):
         return self.projection(hidden)
 
 
+class _MaskedLM(nlp_layers.MaskedLM):
+    """The library's, whose LayerNorm has an epsilon of its own."""
+
+    def __init__(self, layer_norm_epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self._epsilon = layer_norm_epsilon
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.layer_norm.epsilon = self._epsilon
+
+
 def masked_lm_head(config, word_embeddings):
     """Equation 1: dense, GELU, LayerNorm, tied to the word embeddings, plus bias."""
-    return nlp_layers.MaskedLM(
+    return _MaskedLM(
+        layer_norm_epsilon=config.layer_norm_epsilon,
         embedding_table=word_embeddings,
         activation=encoder.GELU[config.gelu],
         initializer=embeddings.truncated_normal(config),

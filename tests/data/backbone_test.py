@@ -61,8 +61,7 @@ def random_resnet():
 
 def _numpy_stem(patches, state):
     """Normalise, convolve with stride 2 and TF's padding, batch norm, ReLU6."""
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    x = (patches / 255.0 - mean) / std
+    x = (patches - 127.0) / 128.0
     size = x.shape[1]
     outputs = (size + 1) // 2
     total = max((outputs - 1) * 2 + 3 - size, 0)
@@ -97,8 +96,7 @@ def test_stem_equals_numpy_without_folding(state, size):
 
 def _unfolded_lite0(patches, state):
     """The whole network with its batch norms apart, straight from the state dict."""
-    mean, std = tf.constant([0.485, 0.456, 0.406]), tf.constant([0.229, 0.224, 0.225])
-    x = (tf.cast(patches, tf.float32) / 255.0 - mean) / std
+    x = (tf.cast(patches, tf.float32) - 127.0) / 128.0
     shortcut = x
     for conv in efficientnet_lite.convolutions():
         shortcut = x if conv.enters_block else shortcut
