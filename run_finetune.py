@@ -70,10 +70,10 @@ def _training_flags(page):
     page.float(
         "dropout",
         0.1,
-        "Share of the pooled output's numbers, 0 to 1, that a step drops under the "
+        "Share of the pooled output's numbers, 0 to 0.9, that a step drops under the "
         "classes' dense layer.",
         lower_bound=0,
-        upper_bound=1,
+        upper_bound=0.9,
     )
     page.float(
         "dev_fraction",
@@ -124,7 +124,8 @@ def _task_flags(page):
         "match",
         ["match", "cosine", "both"],
         "match: the matching head's probability. cosine: the vectors from before the "
-        "fusion layers. both: the sum of the two.",
+        "fusion layers. both: the head's log-odds plus the cosine over its "
+        "temperature.",
     )
     page.integer(
         "rerank",

@@ -75,7 +75,7 @@ def run(settings):
         vectors_of,
         settings["scalings"],
     )
-    plan = retrieval.GalleryPlan(scorer, max_pairs=settings["max_full_pairs"])
+    plan = retrieval.GalleryPlan(scorer, scorer, settings["max_full_pairs"])
     results = {
         "task": "retrieval",
         "data_dir": settings["data_dir"],

@@ -33,12 +33,14 @@ def build_vocabulary(texts, vocab_size, min_count=3):
     distinct = _distinct(texts)
     if not distinct:
         raise ValueError("`texts` should hold at least one text with a word in it")
+    # A letter is two pieces: one begins a word, the other goes on with it.
+    letters = (vocab_size - len(tokenization.SPECIAL_TOKENS)) // 2
     return learner.bert_vocab_from_dataset(
         tf.data.Dataset.from_tensor_slices(distinct).batch(1000),
         vocab_size=vocab_size,
         reserved_tokens=list(tokenization.SPECIAL_TOKENS),
         bert_tokenizer_params={"lower_case": True},
-        learn_params={"lower_thresh": min_count},
+        learn_params={"lower_thresh": min_count, "max_unique_chars": max(letters, 1)},
     )
 
 

@@ -13,6 +13,10 @@ from kaleido_tf.data import pictures
 
 _tracing = threading.Lock()
 
+# A picture that is there and that the system didn't give (rights, a failing disk): the
+# same command tries it again.
+REFUSED = "can't be read now"
+
 
 def pictures_of(products):
     """Pairs products with a way to their pixels, files of rows in slices and in order.
@@ -74,8 +78,10 @@ def read_picture(path):
     try:
         with open(path, "rb") as file:
             data = file.read()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise ValueError(f"can't be read: {error.strerror}") from error
+    except OSError as error:
+        raise ValueError(f"{REFUSED}: {error.strerror}") from error
     with _tracing:  # threads that call it first would each trace it
         decode = _decoder()
     picture, reason = decode(tf.constant(data))

@@ -24,7 +24,7 @@ from data_prep.shards import (
 )
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
-from kaleido_tf.data import dataset_info, records, tokenization
+from kaleido_tf.data import dataset_info, records, saliency_net, tokenization
 
 SALIENCY_FOLDER = "saliency"  # where the data set keeps the network that locked boxes
 
@@ -85,6 +85,22 @@ def _put_vocabulary(products, path, vocab_file, vocab_size):
         build_vocab.learn_vocabulary(texts, vocab_size, path)
 
 
+def _remove_network(folder):
+    """Removes a saliency network's folder; ValueError where it holds anything else."""
+    if not os.path.isdir(folder):
+        return
+    other = set(os.listdir(folder)) - {
+        saliency_net.SETTINGS_NAME,
+        saliency_net.WEIGHTS_NAME,
+    }
+    if other:
+        raise ValueError(
+            f"{folder} should hold nothing but a saliency network: it is written anew. "
+            f"Received: {sorted(other)[:5]} (name another --output_dir)"
+        )
+    shutil.rmtree(folder)
+
+
 def _keep_saliency(locker, weights, output_dir):
     """Puts the saliency network into the data set, so that serving locks the same box.
 
@@ -94,7 +110,7 @@ def _keep_saliency(locker, weights, output_dir):
     folder = os.path.join(output_dir, SALIENCY_FOLDER)
     if weights and os.path.realpath(weights) == os.path.realpath(folder):
         return True  # it is the one that an earlier run left here
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run with another one
+    _remove_network(folder)  # of an earlier run with another one
     return locker is not None and locker.export(folder)
 
 

@@ -141,6 +141,17 @@ class KaleidoConfig:
                     f"`{name}` should be at least {least}. "
                     f"Received: {getattr(self, name)}"
                 )
+        for name in ("hidden_dropout", "attention_dropout", "feature_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` should be a share from 0 to below 1. "
+                    f"Received: {getattr(self, name)}"
+                )
+        for name in ("layer_norm_epsilon", "contrastive_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"`{name}` should be above 0. Received: {getattr(self, name)}"
+                )
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 "`hidden_size` should be a multiple of `num_heads`. Received: "
@@ -157,10 +168,9 @@ class KaleidoConfig:
             ("akpm_tasks", AKPM_TASKS),
             ("matched_only_losses", LOSS_NAMES),
         ):
-            if unknown := set(getattr(self, name)) - set(known):
+            if unknown := [n for n in getattr(self, name) if n not in known]:
                 raise ValueError(
-                    f"`{name}` should hold names out of {known}. "
-                    f"Received: {sorted(unknown)}"
+                    f"`{name}` should hold names out of {known}. Received: {unknown}"
                 )
         if self.patch_arm not in PATCH_ARMS:
             raise ValueError(
@@ -279,9 +289,9 @@ _LEAST = {
     "patch_feature_size": 1,
     "patch_type_vocab_size": 6,  # rows are read by level number, 1 to 5
     "max_predictions": 1,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
     "contrastive_size": 0,
+    "contrastive_weight": 0.0,
+    "initializer_range": 0.0,
 }
 
 

@@ -109,9 +109,15 @@ def read_mask(path, shape):
       shape: (h, w) of the image.
 
     Raises:
-      ValueError: unreadable, or of another size.
+      ValueError: unreadable, empty, or of another size.
     """
-    mask = read_picture(path)[..., 0] > 127
+    values = read_picture(path)[..., 0]
+    if not (values > 127).any():
+        raise ValueError(
+            "the mask should be above 127 where the object is, received values from "
+            f"{values.min()} to {values.max()}"
+        )
+    mask = values > 127
     if mask.shape != tuple(shape):
         raise ValueError(f"the mask should be {shape} pixels, received {mask.shape}")
     return mask

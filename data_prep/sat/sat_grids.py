@@ -174,6 +174,8 @@ def _chunk_bad(path, identity):
             receipt = json.load(file)
         whole = receipt["identity"] == identity
         whole = whole and receipt["bytes"] == os.path.getsize(path)
+        refused = (pictures.REFUSED in reason for reason in receipt["bad"].values())
+        whole = whole and not any(refused)  # they may be there now
     except (OSError, ValueError, KeyError):
         return None
     return receipt["bad"] if whole else None

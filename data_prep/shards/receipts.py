@@ -12,6 +12,7 @@ import os
 
 import tensorflow as tf
 
+from data_prep.pictures import REFUSED
 from kaleido_tf import files
 from kaleido_tf.data import dataset_info
 
@@ -29,6 +30,9 @@ def load(path):
 def find(path, fingerprint, source_sha256):
     """The receipt of a shard that needn't be written again, or None.
 
+    A shard without a picture that the system refused is written again: it may be
+    there now.
+
     Args:
       path: the shard.
       fingerprint: str, the settings that it must have been made with.
@@ -40,6 +44,7 @@ def find(path, fingerprint, source_sha256):
             receipt["fingerprint"] == fingerprint
             and receipt["source_sha256"] == source_sha256
             and receipt["bytes"] == os.path.getsize(path)
+            and not any(REFUSED in row["detail"] for row in receipt.get("skipped", ()))
         )
     except (OSError, ValueError, KeyError):
         return None

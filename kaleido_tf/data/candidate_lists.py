@@ -123,7 +123,8 @@ def content_sha256(candidate_list):
 def negative_shares(candidate_list):
     """Where a list's negatives were drawn: dict "subcategory", "category", "anywhere".
 
-    Shares of all of them, also where an evaluation takes the first queries only.
+    Args:
+      candidate_list: a whole one; its counts are of all of its queries.
     """
     size = candidate_list["num_candidates"] - 1
     total = max(len(candidate_list["queries"]) * size, 1)

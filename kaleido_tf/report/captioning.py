@@ -60,15 +60,15 @@ def _cells(figures):
 
 def _attributes(arms):
     """The card of the figures against the drawn truth, where there is one."""
-    known = {_title(arm): arm["attributes"] for arm in arms if arm["attributes"]}
+    known = [arm for arm in arms if arm["attributes"]]
     if not known:
         return ""
-    first = next(iter(known.values()))
-    shown = known | {"the references themselves": first["references"]}
+    first = known[0]["attributes"]
     rows = [
-        ("ours" if figures is first else "", (title, *_shares(figures)))
-        for title, figures in shown.items()
+        ("ours" if arm is arms[0] else "", (_title(arm), *_shares(arm["attributes"])))
+        for arm in known
     ]
+    rows.append(("", ("the references themselves", *_shares(first["references"]))))
     head = ("", "precision", "recall", "garment", "unread")
     note = (
         "Precision: of the attribute values that the captions name, the share that is "

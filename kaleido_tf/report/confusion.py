@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from kaleido_tf.tasks import classification_metrics
+from kaleido_tf.tasks.confusion_picture import shortened
 
 _MOST = 24  # classes shown; the rest goes into one row and column
 _MOST_NUMBERS = 15  # classes up to which every cell carries its count
@@ -53,9 +54,11 @@ class Confusion:
         colours = LinearSegmentedColormap.from_list("cells", theme.cells)
         axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
         places = range(len(self.names))
-        labels = [f"{n} ({t})" for n, t in zip(self.names, totals[:, 0], strict=True)]
-        axes.set_xticks(places, self.names, rotation=90)
-        axes.set_yticks(places, labels)
+        names = [shortened(name) for name in self.names]
+        labels = [f"{n} ({t})" for n, t in zip(names, totals[:, 0], strict=True)]
+        # A name's "$" is no formula.
+        axes.set_xticks(places, names, rotation=90, parse_math=False)
+        axes.set_yticks(places, labels, parse_math=False)
         axes.set_xlabel("predicted", color=theme.text, fontsize=9)
         axes.set_ylabel("true (records)", color=theme.text, fontsize=9)
         axes.tick_params(colors=theme.text, labelsize=8, length=0)

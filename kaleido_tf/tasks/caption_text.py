@@ -9,15 +9,19 @@ import unicodedata
 
 _MARK = re.compile(r"([^\w\s])")
 _WORD = re.compile(r"\w+")
+# Characters that BERT's tokenizer makes a word each: Chinese, and Japan's of them.
+_IDEOGRAPH = re.compile("([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 
 
 def normalize(text):
     """A text as the model's tokenizer sees it: str.
 
-    Lower case, accents off, every punctuation mark a word of its own, single spaces.
+    Lower case, accents off, every punctuation mark and every Chinese character a word
+    of its own, single spaces.
     """
     folded = unicodedata.normalize("NFD", text.lower())
     folded = "".join(c for c in folded if unicodedata.category(c) != "Mn")
+    folded = _IDEOGRAPH.sub(r" \1 ", folded)
     return " ".join(_MARK.sub(r" \1 ", folded.replace("_", " _ ")).split())
 
 
@@ -34,7 +38,7 @@ def readable(caption):
     """
     joined = re.sub(r"\s+([.,;:!?%)\]])", r"\1", caption.strip())
     joined = re.sub(r"([(\[])\s+", r"\1", joined)
-    joined = re.sub(r"(?<=\w)\s*([-/'’&])\s*(?=\w)", r"\1", joined)
+    joined = re.sub(r"(?<=\w)\s*([-/'’])\s*(?=\w)", r"\1", joined)
     return re.sub(
         r"(^|[.!?]\s+)(\w)", lambda found: found[1] + found[2].upper(), joined
     )

@@ -3,6 +3,12 @@
 from matplotlib.figure import Figure
 
 _INCHES_A_CLASS = 0.28
+_MOST_LETTERS = 30  # of a name; the table has it whole
+
+
+def shortened(name):
+    """A class's name as it fits beside a picture: str."""
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
 
 
 def draw(names, counts, title, path):
@@ -20,9 +26,11 @@ def draw(names, counts, title, path):
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / totals.clip(min=1)
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [shortened(name) for name in names]
     labels = [f"{n} ({t})" for n, t in zip(names, totals[:, 0], strict=True)]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), labels, fontsize=7)
+    plain = {"fontsize": 7, "parse_math": False}  # a name's "$" is no formula
+    axes.set_xticks(range(len(names)), names, rotation=90, **plain)
+    axes.set_yticks(range(len(names)), labels, **plain)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (records)")
     axes.set_title(title, fontsize=9)

@@ -117,10 +117,17 @@ def _relevant(candidate_list):
 
 
 def first_queries(candidate_list, num_queries):
-    """The list cut to its first queries, which stand in random order; 0 keeps all."""
+    """The list cut to its first queries, which stand in random order; 0 keeps all.
+
+    A cut list has `negatives`, the shares of the whole one.
+    """
     if not num_queries:
         return candidate_list
-    return {**candidate_list, "queries": candidate_list["queries"][:num_queries]}
+    return {
+        **candidate_list,
+        "queries": candidate_list["queries"][:num_queries],
+        "negatives": negative_shares(candidate_list),
+    }
 
 
 def evaluate_list(scorer, split, candidate_list):
@@ -141,7 +148,7 @@ def evaluate_list(scorer, split, candidate_list):
         "sha256": candidate_list["sha256"],
         "num_queries": len(candidate_list["queries"]),
         "num_candidates": candidate_list["num_candidates"],
-        "negatives": negative_shares(candidate_list),
+        "negatives": candidate_list.get("negatives") or negative_shares(candidate_list),
         **ranking.recall_names(ranking.recall_at(ranks)),
     }
 

@@ -14,6 +14,15 @@ from kaleido_tf.data import tokenization
 TEXTS = ["navy shirt", "red dress", "navy shirt"]
 
 
+def test_many_letters_are_pieces():
+    """A script of 1,500 letters; the learner itself would keep 1,000."""
+    letters = [chr(0x4E00 + n) for n in range(1500)]
+    pieces = build_vocab.build_vocabulary(["".join(letters)], 4000, min_count=1)
+    assert set(letters) <= set(pieces) and len(pieces) <= 4000
+    few = build_vocab.build_vocabulary(["".join(letters)], 200, min_count=1)
+    assert len(few) <= 200
+
+
 @pytest.fixture
 def learn(tmp_path, monkeypatch, caplog):
     """Puts a vocabulary in place: (its pieces, whether it was learnt, log records)."""

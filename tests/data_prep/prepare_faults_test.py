@@ -142,16 +142,29 @@ def test_a_folder_without_rights(catalogue, tmp_path, mean_colour, monkeypatch):
         with pytest.raises(OSError, match="Permission denied: .*tfrecord.receipt.json"):
             prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
 
-    # Pictures that can't be opened are listed as others that can't be read.
+    # Pictures that can't be opened are listed as others that can't be read, and are
+    # tried again by the same command.
     def open_most(path, *args):
         return refused(path) if str(path).endswith("v3.png") else open(path, *args)
 
-    monkeypatch.setattr(pictures, "open", open_most, raising=False)
     settings = {**SMALL, "max_bad_fraction": 0.2}
-    info = prepare.prepare(str(catalogue), str(tmp_path / "data"), **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "open", open_most, raising=False)
+        info = prepare.prepare(str(catalogue), str(tmp_path / "data"), **settings)
     assert info["skipped"] == 1
     listed = json.loads((tmp_path / "data" / "skipped.jsonl").read_text())
-    assert listed["detail"] == "can't be read: Permission denied"
+    assert listed["detail"] == "can't be read now: Permission denied"
+    again = prepare.prepare(str(catalogue), str(tmp_path / "data"), **settings)
+    assert again["skipped"] == 0
+
+
+def test_a_folder_of_the_users_is_not_removed(catalogue, tmp_path, mean_colour):
+    own = tmp_path / "data" / "saliency"
+    own.mkdir(parents=True)
+    (own / "masks.txt").write_text("mine")
+    with pytest.raises(ValueError, match="nothing but a saliency network.*masks.txt"):
+        prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
+    assert (own / "masks.txt").read_text() == "mine"
 
 
 def test_one_picture_in_a_hundred_is_broken(tmp_path, mean_colour, draw_picture):

@@ -4,6 +4,8 @@ import json
 
 from PIL import Image
 
+from kaleido_tf.tasks import captioning_table
+
 
 def _words(made, text):
     return [word.strip() for word in made.Page(text).words if word.strip()]
@@ -132,3 +134,20 @@ def test_fine_tuned_retrieval(write, made, no_charts, retrieval, tmp_path):
     assert "rank 17" in joined and "ranked by: fine-tuned" in joined
     place = words.index("62.5%")
     assert words[place + 1 : place + 3] == ["ITR Rank@1", "fine-tuned"]
+
+
+def test_another_run_is_never_shown_as_ours(
+    write, made, no_charts, captioning, tmp_path
+):
+    results = json.loads(captioning.read_text())
+    other = {**results["attributes"], "precision": 0.111}
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({**results, "attributes": other}))
+    _, text = write(captioning=str(captioning), captioning_baseline=str(path))
+    words = _words(made, text)
+    rows = words[words.index("Against the drawn truth") :]
+    first, second = (captioning_table.share(value) for value in (0.75, 0.111))
+    assert rows.index(first) < rows.index(second)
+    ours = [part for part in text.split("<tr") if part.startswith(' class="ours"')]
+    assert any(first in part for part in ours)
+    assert not any(second in part for part in ours)

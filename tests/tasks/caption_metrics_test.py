@@ -216,3 +216,5 @@ def test_texts():
     assert written == "V-neck t-shirt in red. Men's fit, 50% wool (new)!"
     assert normalize(readable("a - b . c")) == normalize("a - b . c")
     assert readable("") == ""
+    assert readable("a black & white dress") == "A black & white dress"
+    assert words_of("红色 Shirt") == words_of("红 色 shirt") == ("红", "色", "shirt")

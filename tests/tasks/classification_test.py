@@ -75,7 +75,8 @@ def test_figures_need_a_label():
 def test_picture_is_written(tmp_path):
     counts = np.array([[3, 1], [0, 0]])
     path = str(tmp_path / "picture.png")
-    confusion_picture.draw(["a", "b"], counts, "title", path)
+    names = ["Gifts $10_$20^$", "A / very / long / path " * 8]  # no formula, no sprawl
+    confusion_picture.draw(names, counts, "title", path)
     picture = cv2.imread(path)
     assert min(picture.shape[:2]) > 200 and np.ptp(picture) > 200
 

@@ -95,6 +95,16 @@ def test_list_of_other_texts(tiny, split, lists):
             retrieval.score_list(scorer, other, lists["tir"][0])
 
 
+def test_a_cut_list_has_the_whole_ones_negatives(tiny, split, lists):
+    scorer = tiny.TableScorer(tiny.random_table())
+    whole = lists["itr"][0]
+    cut = retrieval.first_queries(whole, 1)
+    expected = retrieval.evaluate_list(scorer, split, whole)["negatives"]
+    found = retrieval.evaluate_list(scorer, split, cut)
+    assert found["negatives"] == expected and found["num_queries"] == 1
+    assert all(0 <= share <= 1 for share in expected.values())
+
+
 def test_the_table_says_where_negatives_come_from(tiny, split, lists):
     scorer = tiny.TableScorer(tiny.random_table())
     figures = retrieval.evaluate_lists(scorer, split, lists)["itr"]
