@@ -12,6 +12,8 @@ import os
 import shutil
 import time
 
+from absl import logging
+
 from data_prep import build_vocab, sources
 from data_prep import saliency as saliency_methods
 from data_prep.shards import (
@@ -26,6 +28,7 @@ from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import dataset_info, records, saliency_net, tokenization
 
+_MOST_UNKNOWN = 0.05  # share of [UNK] from which a vocabulary is another language's
 SALIENCY_FOLDER = "saliency"  # where the data set keeps the network that locked boxes
 
 
@@ -53,6 +56,8 @@ def make_info(settings, tokenizer, described, products, receipts):
         "vocab_sha256": dataset_info.file_sha256(settings.vocab_file),
         "max_tokens": settings.max_tokens,
         "truncated_texts": describe.summed(every, "truncated_texts"),
+        "pieces": describe.summed(every, "pieces"),
+        "unknown_pieces": describe.summed(every, "unknown_pieces"),
         "boxes": describe.summed(every, "boxes"),
         "saliency": described["saliency"],
         "alignments": described["alignments"],
@@ -221,6 +226,13 @@ def prepare(
     if kept:
         info["saliency"] = {**info["saliency"], "folder": SALIENCY_FOLDER}
     describe.write_info(info, output_dir)
+    if info["unknown_pieces"] > _MOST_UNKNOWN * info["pieces"]:
+        logging.warning(
+            "%d of %d word pieces are [UNK]: the vocabulary isn't of these texts "
+            "(another language, capital letters, or too small)",
+            info["unknown_pieces"],
+            info["pieces"],
+        )
     return info
 
 
@@ -235,6 +247,7 @@ def main(page):
         f"prepared {counts} in {time.time() - start:.0f} s; boxes {info['boxes']}; "
         f"left out {info['skipped']} ({describe.SKIPPED_NAME}); "
         f"texts cut {info['truncated_texts']}; "
+        f"[UNK] {info['unknown_pieces']} of {info['pieces']} pieces; "
         f"labels of validation that training hasn't {unseen}"
     )
 

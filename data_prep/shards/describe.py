@@ -23,7 +23,7 @@ def split_entry(of_split):
 
 def summed(of_shards, key):
     """Sum over receipts of a count, or by name where it is a dict of counts."""
-    counts = [receipt[key] for receipt in of_shards]
+    counts = [receipt.get(key, 0) for receipt in of_shards]  # an older one lacks some
     if all(isinstance(count, int) for count in counts):
         return sum(counts)
     totals = {}

@@ -119,13 +119,15 @@ class ShardWriter:
 
         Returns:
           The receipt (see `receipts.write`) with skipped (list of dict), boxes (count
-          by method), truncated_texts, and, with alignments, pairs and paired_texts.
+          by method), truncated_texts, pieces, unknown_pieces ([UNK]), and, with
+          alignments, pairs and paired_texts.
         """
         source = placing.source_sha256(products)
         receipt = receipts.find(path, self._fingerprint, source)
         if receipt is not None:
             return receipt
         stats = {"skipped": [], "boxes": {}, "truncated_texts": 0}
+        stats |= {"pieces": 0, "unknown_pieces": 0}
         if self.aligner:
             stats |= {"pairs": 0, "paired_texts": 0}
         serialized = (
@@ -185,6 +187,8 @@ class ShardWriter:
         pairs = self._pairs(canvases, boxes, texts, cut)
         for i, (product, _, box) in enumerate(pending):
             stats["truncated_texts"] += len(token_ids[i]) > len(cut[i])
+            stats["pieces"] += len(cut[i])
+            stats["unknown_pieces"] += cut[i].count(self.tokenizer.unknown_id)
             if self.aligner:
                 stats["pairs"] += len(pairs[i]["aligned_tokens"])
                 stats["paired_texts"] += bool(len(pairs[i]["aligned_tokens"]))

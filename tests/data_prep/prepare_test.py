@@ -194,6 +194,7 @@ def test_what_cannot_be_used_is_listed(catalogue, tmp_path, mean_colour):
     assert not rewritten(before, shard_files(out))
     assert info["skipped"] == 7
     assert info["truncated_texts"] == 1
+    assert info["unknown_pieces"] == 1 < info["pieces"]
     counts = {split: info["splits"][split]["num_examples"] for split in info["splits"]}
     assert counts == {"train": 2, "validation": 1}
     loaded = DatasetInfo.load(str(out))
@@ -395,3 +396,15 @@ def test_errors_of_the_command(tmp_path, catalogue):
     assert "Traceback" not in done.stderr
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
     assert re.search("`manifest` should be a file .* Received: .*nowhere.jsonl", line)
+
+
+def test_a_vocabulary_of_another_language_is_said(
+    catalogue, tmp_path, mean_colour, caplog
+):
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join([*tokenization.SPECIAL_TOKENS, "."]) + "\n")
+    info = prepare.prepare(
+        str(catalogue), str(tmp_path / "data"), **{**SMALL, "vocab_file": str(vocab)}
+    )
+    assert 0.5 * info["pieces"] < info["unknown_pieces"] < info["pieces"]
+    assert "the vocabulary isn't of these texts" in caplog.text
