@@ -78,7 +78,7 @@ def read_picture(path):
     try:
         with open(path, "rb") as file:
             data = file.read()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ValueError(f"can't be read: {error.strerror}") from error
     except OSError as error:
         raise ValueError(f"{REFUSED}: {error.strerror}") from error

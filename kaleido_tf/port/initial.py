@@ -99,8 +99,16 @@ def read_sizes(path, run_dir=None):
       run_dir: of the run that starts from it. One that goes on has them in its own
         config; `path` may be gone by then.
     """
-    if own := run_folder.started_config(run_dir):
+    try:
+        return _read_sizes(path)
+    except FileNotFoundError:
+        own = run_folder.started_config(run_dir)
+        if own is None:
+            raise
         return {name: getattr(own, name) for name in SHAPE_FIELDS}
+
+
+def _read_sizes(path):
     kind = kind_of(path)
     if kind in ("google_bert", "hugging_face"):
         sizes = bert.read_sizes(files.config_beside(path), kind == "hugging_face")

@@ -5,6 +5,7 @@ and its evaluation.
 """
 
 import dataclasses
+import os
 
 from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
@@ -51,8 +52,7 @@ def make_config(settings, info):
     of data and checkpoint. --text_length and --config override it.
     """
     path = initial_checkpoint(settings)
-    if own := run_folder.started_config(settings["run_dir"]):
-        # The checkpoint that it started from may be gone.
+    if own := _own_config(settings, path):
         values = dataclasses.asdict(own)
     elif path and initial.kind_of(path) == "ours":
         values = dataclasses.asdict(checkpoints.run_config(path))
@@ -71,6 +71,18 @@ def make_config(settings, info):
             values["max_position_embeddings"], values["text_length"]
         )
     return KaleidoConfig.from_dict(values, source=f"--config={settings['config']}")
+
+
+def _own_config(settings, path):
+    """The config of a run that goes on while its start `path` is gone, or None."""
+    if not path:
+        return None
+    try:
+        initial.find_prefix(path)
+    except (FileNotFoundError, ValueError):
+        if not os.path.exists(path):
+            return run_folder.started_config(settings["run_dir"])
+    return None
 
 
 def make_context(settings, config=None, batch_size=None, **kwargs):
