@@ -10,6 +10,7 @@ from kaleido_tf.modeling import build_pretrainer
 from kaleido_tf.training import checkpoints, optimization
 
 
+@pytest.mark.long
 def test_rows_are_measured_and_written(make_data_set, tmp_path, capsys):
     info = make_data_set(tmp_path / "data")
     config = KaleidoConfig.preset(

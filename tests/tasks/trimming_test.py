@@ -48,7 +48,13 @@ def make_job(name, folder, make_data_set, more=None):
     return context, make(context)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name == "masked" else ())
+        for name in JOBS
+    ],
+)
 def test_the_losses_are_those_of_padded_texts(name, make_data_set, tmp_path):
     context, job = make_job(name, tmp_path, make_data_set)
     data = context.data.with_needs(job.needs)
