@@ -73,6 +73,12 @@ def write_rows(path, rows):
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def drop_rows_after(path, step):
+    """Takes out of lines of JSON what a run wrote after the step it resumes from."""
+    if os.path.exists(path):
+        write_rows(path, [row for row in read_rows(path) if row["step"] <= step])
+
+
 def sync(path):
     """Has a file's content, or a folder's names, written through to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

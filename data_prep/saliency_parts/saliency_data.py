@@ -112,12 +112,12 @@ def read_mask(path, shape):
       ValueError: unreadable, empty, or of another size.
     """
     values = read_picture(path)[..., 0]
-    if not (values > 127).any():
+    mask = values > 127
+    if not mask.any():
         raise ValueError(
             "the mask should be above 127 where the object is, received values from "
             f"{values.min()} to {values.max()}"
         )
-    mask = values > 127
     if mask.shape != tuple(shape):
         raise ValueError(f"the mask should be {shape} pixels, received {mask.shape}")
     return mask

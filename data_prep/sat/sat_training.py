@@ -102,7 +102,7 @@ class Training:
         step, last = self.resume(), self.settings["num_steps"]
         if step:
             logging.info("goes on from step %d", step)
-        _drop_rows_after(self._path(METRICS_NAME), step)
+        files.drop_rows_after(self._path(METRICS_NAME), step)
         row = {}
         while step < last:
             end = min(last, step + self.settings["steps_per_round"])
@@ -229,11 +229,3 @@ def _check_finite(losses, step):
             f"The loss should be finite. Received {losses} at step {step}. Train in "
             "another folder with a lower --learning_rate"
         )
-
-
-def _drop_rows_after(path, step):
-    """Takes out of metrics.jsonl what a stopped run wrote after its checkpoint."""
-    if not os.path.exists(path):
-        return
-    rows = files.read_rows(path)
-    files.write_rows(path, [row for row in rows if row["step"] <= step])

@@ -172,12 +172,7 @@ def _held_out(values):
 
 def drop_rows_after(run_dir, step):
     """Takes out of metrics.jsonl what a run wrote after the step it resumes from."""
-    path = os.path.join(run_dir, METRICS_NAME)
-    if not os.path.exists(path):
-        return
-    files.write_rows(
-        path, [row for row in read_metrics(run_dir) if row["step"] <= step]
-    )
+    files.drop_rows_after(os.path.join(run_dir, METRICS_NAME), step)
 
 
 def read_metrics(run_dir):

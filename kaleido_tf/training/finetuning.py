@@ -217,9 +217,7 @@ def _write_task(settings, job, writes=True):
     # As it will be read again: JSON has no tuples.
     task = json.loads(json.dumps({"task": settings["task"], **job.extras}))
     path = os.path.join(run_dir, run_folder.TASK_NAME)
-    goes_on = checkpoints.whole_checkpoints(
-        os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
-    )
+    goes_on = run_folder.has_begun(run_dir)
     if goes_on and os.path.exists(path) and files.read_json(path) != task:
         raise ValueError(
             f"{path} should say what the data and flags say. Received: another task, "

@@ -105,15 +105,19 @@ def read_task(path):
     return {} if file is None else files.read_json(file)
 
 
+def has_begun(run_dir):
+    """Whether a run has a whole checkpoint to go on from: bool."""
+    folder = os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
+    return bool(checkpoints.whole_checkpoints(folder))
+
+
 def started_config(run_dir):
     """The `KaleidoConfig` of a run that has a whole checkpoint to go on from, or None.
 
     Args:
       run_dir: the run's folder, which needn't be there; or None.
     """
-    if not run_dir or not checkpoints.whole_checkpoints(
-        os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
-    ):
+    if not run_dir or not has_begun(run_dir):
         return None
     path = os.path.join(run_dir, checkpoints.CONFIG_NAME)
     return KaleidoConfig.from_json(path) if os.path.isfile(path) else None

@@ -5,7 +5,6 @@ and its evaluation.
 """
 
 import dataclasses
-import os
 
 from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
@@ -52,10 +51,8 @@ def make_config(settings, info):
     of data and checkpoint. --text_length and --config override it.
     """
     path = initial_checkpoint(settings)
-    if own := _own_config(settings, path):
-        values = dataclasses.asdict(own)
-    elif path and initial.kind_of(path) == "ours":
-        values = dataclasses.asdict(checkpoints.run_config(path))
+    if start := _start_config(settings, path):
+        values = dataclasses.asdict(start)
     else:
         values = dataclasses.asdict(KaleidoConfig.preset(settings["model"] or "base"))
         values["vocab_size"] = info.vocab_size
@@ -73,16 +70,17 @@ def make_config(settings, info):
     return KaleidoConfig.from_dict(values, source=f"--config={settings['config']}")
 
 
-def _own_config(settings, path):
-    """The config of a run that goes on while its start `path` is gone, or None."""
-    if not path:
+def _start_config(settings, path):
+    """The config of a start `path` of ours, or of the run that began there; or None."""
+    if path is None:
         return None
     try:
-        initial.find_prefix(path)
-    except (FileNotFoundError, ValueError):
-        if not os.path.exists(path):
-            return run_folder.started_config(settings["run_dir"])
-    return None
+        return checkpoints.run_config(path) if initial.kind_of(path) == "ours" else None
+    except FileNotFoundError:
+        # The start may be gone by the time that a run goes on.
+        if own := run_folder.started_config(settings["run_dir"]):
+            return own
+        raise
 
 
 def make_context(settings, config=None, batch_size=None, **kwargs):

@@ -7,11 +7,11 @@ import pytest
 
 import run_finetune
 from benchmarks import finetuning_step
+from kaleido_tf.data.input_pipeline import TEXT_INPUTS
 from kaleido_tf.tasks import captioning_train, classification, retrieval_train
 from kaleido_tf.training import task_context
 
 LENGTH = 40
-TEXTS = ("input_word_ids", "input_mask", "input_type_ids")
 SIZES = {
     "hidden_size": 8,
     "num_layers": 1,
@@ -66,10 +66,10 @@ def test_the_losses_are_those_of_padded_texts(name, make_data_set, tmp_path):
         (inputs, labels), *_ = dataset
         length = inputs["input_mask"].shape[1]
         assert length < LENGTH and length % 8 == 0
-        assert {inputs[key].shape[1] for key in TEXTS} == {length}
+        assert {inputs[key].shape[1] for key in TEXT_INPUTS} == {length}
         own = job.losses(labels, job.model(inputs, training=False))
         inputs, labels = (finetuning_step.padded(v, LENGTH) for v in (inputs, labels))
-        assert {inputs[key].shape[1] for key in TEXTS} == {LENGTH}
+        assert {inputs[key].shape[1] for key in TEXT_INPUTS} == {LENGTH}
         whole = job.losses(labels, job.model(inputs, training=False))
         assert set(own) == set(whole) == set(job.loss_names)
         for key, value in own.items():
@@ -83,5 +83,5 @@ def test_where_all_is_masked_every_place_stays(make_data_set, tmp_path):
     context, job = make_job("captioning", tmp_path, make_data_set, more)
     data = context.data.with_needs(job.needs)
     (inputs, labels), *_ = data.training_dataset(job.make_training_batch).take(1)
-    shapes = {inputs[key].shape[1] for key in TEXTS}
+    shapes = {inputs[key].shape[1] for key in TEXT_INPUTS}
     assert shapes | {value.shape[1] for value in labels.values()} == {LENGTH}
