@@ -12,6 +12,7 @@ of it as of an even map.
 
 import dataclasses
 import hashlib
+import unicodedata
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ MIN_LIFT = 2.0
 WORDS = ("generated", "text")
 
 # English words that name nothing to be seen: articles, prepositions, conjunctions,
-# pronouns, auxiliaries.
+# pronouns, auxiliaries; and Chinese characters of that kind.
 _STOP_WORDS = """
 a about above across after against all along also an and any are around as at be been
 below beneath between beyond but by can could do does down during each either else even
@@ -35,6 +36,7 @@ off on once only onto or other our out over own per quite same shall she should 
 some such than that the their them then there these they this those through throughout
 to too toward towards under until up upon us very via was we were what when where
 whether which while who whose why will with within without would yet you your
+的 了 和 与 與 及 或 在 是 为 為 有 也 不 这 這 那 个 個 之 其 于 於 以 可 等
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
@@ -42,10 +44,20 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 def is_named(word, stop_words=STOP_WORDS):
     """Whether a word may be aligned: two letters or more and no stop word.
 
-    Punctuation marks, numbers, single letters and `[UNK]` are left out by that.
+    Punctuation marks, numbers, single letters and `[UNK]` are left out by that. A
+    Chinese character may be: BERT's tokenizer makes each a word of its own.
     """
     letters = sum(character.isalpha() for character in word)
-    return letters >= 2 and word not in stop_words and not word.startswith("[")
+    return (
+        (letters >= 2 or _is_chinese(word))
+        and word not in stop_words
+        and not word.startswith("[")
+    )
+
+
+def _is_chinese(word):
+    """Whether a word is one CJK ideograph, as BERT's tokenizer splits them off."""
+    return len(word) == 1 and unicodedata.name(word, "").startswith("CJK ")
 
 
 def words_of_pieces(token_ids, tokenizer):

@@ -233,6 +233,11 @@ def prepare(
             info["unknown_pieces"],
             info["pieces"],
         )
+    if alignments and not info["alignments"]["pairs"]:
+        logging.warning(
+            "no word of the texts is aligned with a patch: the captioner of "
+            "--alignments says none of their words, or looks nowhere in particular"
+        )
     return info
 
 
@@ -243,11 +248,15 @@ def main(page):
     info = prepare(**values)
     counts = {split: info["splits"][split]["num_examples"] for split in info["splits"]}
     unseen = {kind: list(names) for kind, names in info["unseen_labels"].items()}
+    aligned = ""
+    if info["alignments"]:
+        counts = {key: info["alignments"][key] for key in ("pairs", "paired_texts")}
+        aligned = "aligned {pairs} pairs in {paired_texts} texts; ".format(**counts)
     print(
         f"prepared {counts} in {time.time() - start:.0f} s; boxes {info['boxes']}; "
         f"left out {info['skipped']} ({describe.SKIPPED_NAME}); "
         f"texts cut {info['truncated_texts']}; "
-        f"[UNK] {info['unknown_pieces']} of {info['pieces']} pieces; "
+        f"{aligned}[UNK] {info['unknown_pieces']} of {info['pieces']} pieces; "
         f"labels of validation that training hasn't {unseen}"
     )
 

@@ -8,7 +8,6 @@ on products that were held back, skipped.jsonl, and checkpoints/, from which a t
 that was stopped goes on.
 """
 
-import json
 import os
 import time
 
@@ -19,7 +18,7 @@ from absl import logging
 
 from data_prep import sources
 from data_prep.saliency_parts import saliency_data
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.data import locked_box, saliency_net
 
 METRICS_NAME = "metrics.json"
@@ -187,27 +186,35 @@ def load_splits(settings, side):
         chosen = [chosen[i] for i in rng.permutation(len(chosen))[:limit]]
         canvases[split] = saliency_data.load_canvases(chosen, side, skipped)
         logging.info("%s: %d pictures with masks", split, len(canvases[split]))
-    path = os.path.join(settings["output_dir"], SKIPPED_NAME)
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in skipped.rows)
+    files.write_rows(os.path.join(settings["output_dir"], SKIPPED_NAME), skipped.rows)
+    if skipped.rows:
+        logging.warning("left out, listed in %s: %s", SKIPPED_NAME, skipped.counts())
     return canvases
 
 
 def _check_same_training(settings):
-    """Writes what is trained; raises if the folder holds another training."""
+    """Raises ValueError if the folder holds another training."""
     path = os.path.join(settings["output_dir"], TRAINING_NAME)
-    values = {key: v for key, v in settings.items() if key != "output_dir"}
     if not os.path.exists(path):
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=2)
         return
-    with open(path, encoding="utf-8") as file:
-        there = json.load(file)
+    there, values = files.read_json(path), _what_is_trained(settings)
     if there != values:
         raise ValueError(
             f"`output_dir` should be new or hold a training with {values}. Received: "
             f"{settings['output_dir']}, with {there} (choose another folder)"
         )
+
+
+def _widths(given):
+    if not all(str(width).isdecimal() and int(width) for width in given):
+        raise ValueError(
+            f"`widths` should be whole numbers of at least 1. Received: {given}"
+        )
+    return tuple(int(width) for width in given)
+
+
+def _what_is_trained(settings):
+    return {key: v for key, v in settings.items() if key != "output_dir"}
 
 
 def run(settings):
@@ -222,13 +229,15 @@ def run(settings):
     folder = settings["output_dir"]
     os.makedirs(folder, exist_ok=True)
     _check_same_training(settings)
-    widths = tuple(int(width) for width in settings["widths"])
+    widths = _widths(settings["widths"])
     rule = locked_box.BoxRule(margin=settings["margin"])
     config = saliency_net.SaliencySettings(settings["side"], widths, rule)
     canvases = load_splits(settings, config.side)
     trainer = Trainer(
         config, settings["learning_rate"], settings["num_steps"], settings["seed"]
     )
+    # Only now: flags that end before any training don't keep the folder to themselves.
+    files.write_json(_what_is_trained(settings), os.path.join(folder, TRAINING_NAME))
     seconds = _train(trainer, canvases["train"], settings)
     net = saliency_net.SaliencyNet(config, trainer.model)
     net.save(folder)
@@ -238,9 +247,7 @@ def run(settings):
         "seconds_of_last_start": round(seconds, 1),
         "parameters": trainer.model.count_params(),
     }
-    with open(os.path.join(folder, METRICS_NAME), "w", encoding="utf-8") as file:
-        json.dump(metrics, file, indent=2)
-        file.write("\n")
+    files.write_json(metrics, os.path.join(folder, METRICS_NAME))
     return metrics
 
 

@@ -195,7 +195,8 @@ def show_alignments(
       list of `AlignedWord`.
 
     Raises:
-      ValueError: an image that can't be read, or an output that is no .png.
+      ValueError: an image that can't be read, an output that is no .png, or a network
+        that locks boxes otherwise than the captioner's.
       FileNotFoundError: no trained captioner in `sat`.
     """
     if not output.lower().endswith(".png"):
@@ -211,6 +212,7 @@ def show_alignments(
         sat, min_lift=min_lift, backbone_weights=backbone_weights
     )
     place = _placer(aligner.captioner.placing, saliency, saliency_weights)
+    _check_placing(place, aligner.captioner.placing, saliency)
     canvas, box = place(picture)
     description = aligner.describe(canvas[None], box[None])[0]
     words = find_words(description, sat_words.split_texts([text])[0], min_lift)
@@ -234,6 +236,16 @@ def _placer(placing, method, weights):
     return sat_grids.Placer(
         placing["patch_arm"], placing["canvas_size"], method or trained, weights
     )
+
+
+def _check_placing(place, placing, method):
+    """Raises ValueError where boxes aren't locked as the captioner's, unless asked."""
+    if method is None and place.describe() != placing:
+        raise ValueError(
+            "The box should be locked as the captioner's training pictures were: "
+            f"{placing['saliency']}. Received: {place.describe()['saliency']} (name "
+            "its network by --saliency_weights, or a method of your own by --saliency)"
+        )
 
 
 def flag_page():

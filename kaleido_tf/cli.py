@@ -212,6 +212,8 @@ def _parse(argv, page):
 def run(main, page):
     """Runs a command: `--help` prints `page`; expected errors end it with status 1.
 
+    Ctrl-C ends it with status 130, as a shell counts it.
+
     Args:
       main: function without arguments. A ValueError or OSError that it raises is shown
         as one message, with its traceback under --verbosity=1 only.
@@ -232,5 +234,8 @@ def run(main, page):
             if shows_traceback:
                 raise
             fail(error)
+        except KeyboardInterrupt:
+            print("Stopped by Ctrl-C.", file=sys.stderr)
+            sys.exit(130)
 
     app.run(guarded, flags_parser=lambda argv: _parse(argv, page))

@@ -11,6 +11,8 @@ from kaleido_tf import files
 
 LOSS_NAMES = ("mlm", "itm", "rotation", "jigsaw", "camouflage", "grey", "blank")
 AKPM_TASKS = LOSS_NAMES[2:]
+# Classes of the levels' classification tasks: 4 angles, 4! orders, 9 places.
+NUM_CLASSES = {"rotation": 4, "jigsaw": 24, "camouflage": 9}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,8 +262,21 @@ class KaleidoConfig:
 
         Returns:
           A `KaleidoConfig` with every pair counted in every loss, as released.
+
+        Raises:
+          ValueError: no such config, or other levels and classes than the method's.
         """
         old = _read_json(json_path)
+        wrong = {
+            key: (old[key], fixed)
+            for key, fixed in _RELEASED_SIZES.items()
+            if key in old and old[key] != fixed
+        }
+        if wrong:
+            raise ValueError(
+                f"{json_path} should have the sizes of the release. Received: {wrong} "
+                "(what it says, what the method has)"
+            )
         missing = [key for key in _EASYTRANSFER_KEYS if key not in old]
         if missing:
             raise ValueError(
@@ -324,6 +339,21 @@ _EASYTRANSFER_KEYS = {
     "hidden_dropout_prob": "hidden_dropout",
     "attention_probs_dropout_prob": "attention_dropout",
     "initializer_range": "initializer_range",
+}
+# Its keys with one right value: what the levels and their tasks have.
+_TASK_NAMES = {"grey": "greymask", "blank": "blankmask"}
+_RELEASED_SIZES = {
+    "model_type": "kaleidobert",
+    **{
+        f"img_{_TASK_NAMES.get(level.task, level.task)}_seq_len": level.num_patches
+        for level in KALEIDO_LEVELS
+    },
+    **{f"img_{task}_label_num": classes for task, classes in NUM_CLASSES.items()},
+    **{
+        f"masked_{_TASK_NAMES[level.task]}_patch_num": level.masked
+        for level in KALEIDO_LEVELS
+        if level.task in _TASK_NAMES
+    },
 }
 
 

@@ -121,6 +121,9 @@ def test_config_of_the_release(tmp_path):
     assert (ours.num_layers, ours.num_heads, ours.text_length) == (3, 4, 64)
     assert (ours.hidden_dropout, ours.attention_dropout) == (0.2, 0.3)
     assert ours.matched_only_losses == ()
+    path.write_text(json.dumps(released | {"img_rotation_label_num": 8}))
+    with pytest.raises(ValueError, match=r"rotation_label_num': \(8, 4\)"):
+        KaleidoConfig.from_easytransfer(path)
     path.write_text("{}")
     with pytest.raises(ValueError, match="Missing keys: .*'num_hidden_layers'"):
         KaleidoConfig.from_easytransfer(path)

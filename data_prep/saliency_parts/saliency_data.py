@@ -64,6 +64,12 @@ def read_masked_manifest(path, skipped, validation_fraction=0.1):
         if masked is None or not os.path.isfile(masked.mask_path):
             where = masked.mask_path if masked else [*map(str, row)]
             skipped.add("no mask", f"no `mask` file, received {where}", line=number)
+        elif masked.split not in ("train", "validation"):
+            skipped.add(
+                "unknown split",
+                f"`split` should be train or validation, received {masked.split!r}",
+                line=number,
+            )
         else:
             found.append(masked)
     if not found:

@@ -119,7 +119,13 @@ def load_saved_model(folder):
 
     def predict(pixels, model=model):
         del model  # held here: the signature alone doesn't keep its variables
-        (found,) = signature(**{key: tf.constant(pixels[None])}).values()
+        try:
+            (found,) = signature(**{key: tf.constant(pixels[None])}).values()
+        except tf.errors.OpError as error:
+            raise UnfitNetworkError(
+                f"the SavedModel should take float32 {[1, *pixels.shape]}. Received: "
+                f"{error.message}"
+            ) from error
         return _as_mask(found.numpy(), "SavedModel's output")
 
     return Network(predict, size, _folder_sha256(folder))

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 
+from absl import logging
+
 from data_prep import saliency
 from kaleido_tf.data import backbone as backbone_lib
 
@@ -27,14 +29,10 @@ class Networks:
 
         Weights count by their hash, wherever their files lie.
         """
-        aligner = self.aligner and {
-            "captioner_sha256": self.aligner.sha256,
-            "min_lift": self.aligner.min_lift,
-        }
         return {
             "backbone": self.backbone.describe(),
             "saliency": self.locker and self.locker.describe(),
-            "alignments": aligner,
+            "alignments": self.aligner and self.aligner.settings(),
         }
 
 
@@ -61,7 +59,25 @@ def build_networks(settings):
     if settings.locks_boxes:
         locker = saliency.make_locker(settings.saliency, settings.saliency_weights)
     aligner = make_aligner(settings) if settings.alignments else None
+    if aligner:
+        _compare_placing(settings, locker, aligner)
     return Networks(backbone, locker, aligner)
+
+
+def _compare_placing(settings, locker, aligner):
+    """Warns where the captioner learnt from pictures that were placed otherwise."""
+    placed = {
+        "patch_arm": settings.patch_arm,
+        "canvas_size": settings.canvas_size,
+        "saliency": locker and locker.describe(),
+    }
+    if placed != aligner.captioner.placing:
+        logging.warning(
+            "the captioner of --alignments was trained on pictures placed by %s; these "
+            "are placed by %s, and it may look beside the words",
+            aligner.captioner.placing,
+            placed,
+        )
 
 
 def make_aligner(settings):

@@ -50,7 +50,8 @@ def read_fashion_gen(
     """Reads the texts of Fashion-Gen's files.
 
     The view number of a product counts its rows: image_id `86605_0`, as in the
-    re-release. Bytes are read as latin-1: they are no clean UTF-8.
+    re-release. Bytes are read as latin-1, since the published files' are no clean
+    UTF-8; a column that declares UTF-8 is read as that.
 
     Args:
       train_file, validation_file: `fashiongen_256_256_train.h5` and the other; without
@@ -178,7 +179,7 @@ def _rows(path, split, columns):
         for start in range(0, count, _SLICE):
             part = slice(start, min(start + _SLICE, count))
             products = file["input_productID"][part].reshape(-1).tolist()
-            texts = {name: _texts(file[key][part]) for name, key in columns.items()}
+            texts = {name: _texts(file[key], part) for name, key in columns.items()}
             for i, product in enumerate(products):
                 view = views[product] = views.get(product, -1) + 1
                 yield (
@@ -194,10 +195,33 @@ def _rows(path, split, columns):
                 )
 
 
-def _texts(values):
-    """Bytes of a slice -> list of str."""
-    flat = values.reshape(-1).tolist()
-    return [v.decode("latin-1") if isinstance(v, bytes) else str(v) for v in flat]
+def _texts(column, part):
+    """A slice of a column of bytes -> list of str.
+
+    Raises:
+      ValueError: a part of the file that can't be read.
+    """
+    try:
+        values = column[part].reshape(-1).tolist()
+    except OSError as error:
+        raise ValueError(
+            f"{column.file.filename} should be whole. Received: rows {part.start} to "
+            f"{part.stop - 1} of `{column.name[1:]}` can't be read: {error}"
+        ) from error
+    declared = h5py.check_string_dtype(column.dtype)
+    is_utf8 = declared is not None and declared.encoding == "utf-8"
+    return [_text(value, is_utf8) for value in values]
+
+
+def _text(value, is_utf8):
+    if not isinstance(value, bytes):
+        return str(value)
+    if is_utf8:
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    return value.decode("latin-1")
 
 
 def rows_per_chunk(path):

@@ -13,6 +13,7 @@ from kaleido_tf.data import frozen, kaleido_tasks, masking, records
 
 MASKINGS = ("aligned", "random")
 TEXT_INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
+ENCODER_INPUTS = (*TEXT_INPUTS, "patch_features", "patch_locations")
 TRIM = 8  # a batch's texts are cut to a multiple of it: at most T / 8 shapes
 _SHUFFLE_RECORDS = 4096  # serialized records held for shuffling
 

@@ -6,8 +6,6 @@ from official.nlp.modeling import layers as nlp_layers
 
 from kaleido_tf.modeling import embeddings, encoder
 
-# Classes of the levels' classification tasks: 4 angles, 4! orders, 9 places.
-NUM_CLASSES = {"rotation": 4, "jigsaw": 24, "camouflage": 9}
 RECONSTRUCTED = ("grey", "blank")
 
 

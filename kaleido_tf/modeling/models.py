@@ -7,6 +7,7 @@ Every model has the encoder as its layer "encoder" and its heads as layers named
 import tensorflow as tf
 import tf_keras
 
+from kaleido_tf.config import NUM_CLASSES
 from kaleido_tf.modeling import embeddings, encoder, heads
 
 build_encoder = encoder.build_encoder
@@ -75,8 +76,8 @@ def build_pretrainer(config):
         )
         start += count
         name = f"{task}_head"
-        if task in heads.NUM_CLASSES:
-            head = heads.LevelClassifier(config, heads.NUM_CLASSES[task], name=name)
+        if task in NUM_CLASSES:
+            head = heads.LevelClassifier(config, NUM_CLASSES[task], name=name)
             outputs[f"{task}_logits"] = head(hidden)
         else:
             head = heads.FeatureRegressor(config, name=name)

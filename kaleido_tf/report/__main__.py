@@ -12,6 +12,12 @@ def flag_page():
     page.heading("Input")
     page.string("run_dir", None, "Folder of run_pretrain.py.", required=True)
     page.string(
+        "data_dir",
+        None,
+        "Folder of the data that the run was trained on, if it was moved.",
+        shown_default="as the run names it",
+    )
+    page.string(
         "manifest",
         None,
         "Manifest of the catalogue, by which the pictures are found.",

@@ -99,7 +99,7 @@ def _load_arms(paths):
     return arms
 
 
-def write_report(run_dir, manifest, output_dir, title=None, **paths):
+def write_report(run_dir, manifest, output_dir, title=None, data_dir=None, **paths):
     """Writes report.html and PNG files.
 
     Args:
@@ -107,6 +107,7 @@ def write_report(run_dir, manifest, output_dir, title=None, **paths):
       manifest: path of the catalogue's manifest, for the pictures.
       output_dir: folder to write into.
       title: of the page; None makes one of the catalogue's name.
+      data_dir: see `inputs.load_run`.
       **paths: of results; `retrieval` of the run itself is needed. Each of the others
         grows its section: `finetuned` (retrieval), `baseline` (of retrieval),
         `category`, `subcategory`, `class_baseline`, `captioning`,
@@ -119,7 +120,7 @@ def write_report(run_dir, manifest, output_dir, title=None, **paths):
       FileNotFoundError, ValueError: what is missing or incomplete, and what to do.
         Nothing is written then.
     """
-    run = inputs.load_run(run_dir)
+    run = inputs.load_run(run_dir, data_dir)
     tasks = Tasks.load(dict.fromkeys(task_inputs.NAMES) | paths)
     places = inputs.picture_paths(manifest, tasks.shown_ids())
     thumbnails = pictures.Thumbnails(places)

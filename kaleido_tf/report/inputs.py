@@ -105,11 +105,12 @@ def read_json(path, what, command):
     return values
 
 
-def load_run(run_dir):
+def load_run(run_dir, data_dir=None):
     """Reads a run folder.
 
     Args:
       run_dir: folder of `run_pretrain.py`.
+      data_dir: folder of the data it was trained on; None: as the run names it.
 
     Returns:
       `Run`.
@@ -145,10 +146,23 @@ def load_run(run_dir):
         flags=loaded["flags"],
         versions=loaded["versions"],
         config=config,
-        info=DatasetInfo.load(loaded["flags"]["data_dir"]),
+        info=_load_info(data_dir, loaded["flags"]["data_dir"]),
         num_parameters=count_parameters(run_dir),
         **by_split,
     )
+
+
+def _load_info(data_dir, of_run):
+    """`DatasetInfo` of a run's data, where they are now or were when it was trained."""
+    try:
+        return DatasetInfo.load(data_dir or of_run)
+    except FileNotFoundError as error:
+        if data_dir:
+            raise
+        raise FileNotFoundError(
+            f"The run's data should be where it found them, in {of_run!r}, or be named "
+            f"by --data_dir. Received: {error}"
+        ) from error
 
 
 def count_parameters(run_dir):

@@ -105,6 +105,11 @@ def load_class_baseline(path, tasks):
       FileNotFoundError, ValueError: missing, incomplete, or of other records.
     """
     what, command = "a baseline's results", _BASELINES["category"]
+    if not tasks:
+        raise ValueError(
+            "`category` or `subcategory` should be given beside `class_baseline`. "
+            "Received: neither"
+        )
     results = read_json(path, what, command)
     for task, ours in tasks.items():
         keys = ("accuracy", "macro_f", "num_examples", "split")

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from kaleido_tf.data.input_pipeline import naming_damage, trim_texts
+from kaleido_tf.data.input_pipeline import ENCODER_INPUTS, naming_damage, trim_texts
 from kaleido_tf.modeling import build_classifier, losses
 from kaleido_tf.tasks import classification_metrics as metrics
 from kaleido_tf.tasks import confusion_picture, results
@@ -24,13 +24,6 @@ PUBLISHED = {
     "category": {"accuracy": 0.9507, "macro_f": 0.714},
     "subcategory": {"accuracy": 0.8807, "macro_f": 0.636},
 }
-_INPUTS = (
-    "input_word_ids",
-    "input_mask",
-    "input_type_ids",
-    "patch_features",
-    "patch_locations",
-)
 _MOST_ROWS = 30  # of the printed table; the file has them all
 
 
@@ -173,7 +166,7 @@ def predict(settings):
 
 def _inputs(batch):
     """The model's inputs of a batch of clean records: dict."""
-    return trim_texts({name: batch[name] for name in _INPUTS})
+    return trim_texts({name: batch[name] for name in ENCODER_INPUTS})
 
 
 def _open(settings):

@@ -139,7 +139,8 @@ class EmbeddedSplit:
         spec = [(texts[key], tf.int32) for key in keys]
         spec.append((self.patches, self.patches.dtype))
         text_vectors, image_vectors = self._map(vectors, spec)
-        return text_vectors[self.split.same_text], image_vectors[self.split.same_image]
+        same_text = self.split.same_text(self.parts.config.text_length)
+        return text_vectors[same_text], image_vectors[self.split.same_image]
 
     def _map(self, function, spec):
         """Maps a function over the rows of (array, dtype) pairs, in batches."""

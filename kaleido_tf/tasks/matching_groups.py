@@ -21,13 +21,6 @@ from kaleido_tf.data.masking import split_seed, uniform
 from kaleido_tf.modeling import build_matcher, losses
 from kaleido_tf.tasks.matcher_parts import MatcherParts
 
-ENCODER_INPUTS = (
-    "input_word_ids",
-    "input_mask",
-    "input_type_ids",
-    "patch_features",
-    "patch_locations",
-)
 _BEYOND = 1e4  # more than logits and noise together
 ID_INPUTS = ("product_ids", "text_ids", "subcategory_ids")
 

@@ -44,6 +44,7 @@ def evaluate(settings):
             f"{settings['split']!r} (name the lists of this split by --lists_dir)"
         )
     size = _num_pairs(context.info, name)
+    _check_has_texts(size, name, settings["data_dir"])
     in_two_stages = settings["max_full_pairs"] and context.config.contrastive_size
     whole = size <= settings["max_full_pairs"] or in_two_stages
     split = load_split(context.info, lists, whole)
@@ -100,17 +101,20 @@ def predict(settings):
     """
     context = _open(settings)
     split = retrieval.RetrievalSplit.load(context.info, settings["split"])
-    if not split.num_texts:
-        raise ValueError(
-            f"`split` should have records with a text to rank. Received: "
-            f"{settings['split']!r} of {settings['data_dir']} with {len(split)} "
-            "records, none of which has one"
-        )
+    _check_has_texts(split.num_texts, settings["split"], settings["data_dir"])
     plan = _make_plan(context, split)
     rows = _predictions(plan, split, settings["top_k"])
     path, count = results.write_predictions(rows, settings["output_dir"])
     print(f"{count} predictions written to {path}")
     return {"path": path, "num_queries": count}
+
+
+def _check_has_texts(count, split, data_dir):
+    if not count:
+        raise ValueError(
+            f"`split` should have records with a text to rank. Received: {split!r} of "
+            f"{data_dir}, which has none"
+        )
 
 
 def _predictions(plan, split, top_k):

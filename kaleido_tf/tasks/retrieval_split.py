@@ -99,10 +99,15 @@ class RetrievalSplit:
         """The texts without differences of case and white space: list of str."""
         return [candidate_lists.fold_text(text) for text in self.texts]
 
-    @functools.cached_property
-    def same_text(self):
-        """int64 [N]: for each record the first one whose text is the same pieces."""
-        return _first_equal((ids,) for ids in self.token_ids)
+    def same_text(self, text_length=None):
+        """int64 [N]: for each record the first one whose text is the same pieces.
+
+        Args:
+          text_length: T of the model, which sees T - 2 pieces of a text: what differs
+            behind them is the same to it. None compares all pieces.
+        """
+        cut = None if text_length is None else text_length - 2
+        return _first_equal((ids[:cut],) for ids in self.token_ids)
 
     @functools.cached_property
     def same_image(self):

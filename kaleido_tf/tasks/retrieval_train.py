@@ -8,9 +8,9 @@ and a model can gain in one and lose in the other.
 
 import tensorflow as tf
 
-from kaleido_tf.data.input_pipeline import trim_texts
+from kaleido_tf.data.input_pipeline import ENCODER_INPUTS, trim_texts
 from kaleido_tf.tasks import matching_groups
-from kaleido_tf.tasks.matching_groups import ENCODER_INPUTS, ID_INPUTS, GroupMatcher
+from kaleido_tf.tasks.matching_groups import ID_INPUTS, GroupMatcher
 from kaleido_tf.training import finetuning, shares
 
 NEGATIVES = 1  # other images for a text, and other texts for an image

@@ -190,9 +190,10 @@ class MemoScorer:
       scorer: the scorer; its name, threshold and `shown` are taken over.
       split: the `RetrievalSplit`. Records of the same text share it, and so do records
         of the same image: they score the same to the last bit, and tie.
+      text_length: see `RetrievalSplit.same_text`.
     """
 
-    def __init__(self, scorer, split):
+    def __init__(self, scorer, split, text_length=None):
         self.name, self.threshold, self.shown = (
             scorer.name,
             scorer.threshold,
@@ -200,12 +201,13 @@ class MemoScorer:
         )
         self.num_scored = 0
         self._scorer, self._split = scorer, split
+        self._same_text = split.same_text(text_length)
         self._keys, self._scores = np.zeros(0, np.int64), np.zeros(0)
 
     def score(self, text_indices, image_indices):
         """Scores of the pairs: float64 [n]."""
         size = len(self._split)
-        keys = self._split.same_text[text_indices] * size
+        keys = self._same_text[text_indices] * size
         keys = keys + self._split.same_image[image_indices]
         new = np.setdiff1d(keys, self._keys)
         if new.size:
@@ -242,7 +244,7 @@ def make_scorers(kind, matcher, split, tokenizer, config, batch_size):
         cosine = VectorScorer(*embedded.vectors)
     if kind == "cosine":
         return cosine, cosine
-    match = MemoScorer(PairScorer(embedded, batch_size), split)
+    match = MemoScorer(PairScorer(embedded, batch_size), split, config.text_length)
     if kind == "match":
         return match, cosine
     return SumScorer(match, cosine, config.contrastive_temperature), cosine

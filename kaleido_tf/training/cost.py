@@ -9,8 +9,7 @@ percent of time, hardly any operations.
 import dataclasses
 
 from kaleido_tf import cli
-from kaleido_tf.config import PRESETS, KaleidoConfig
-from kaleido_tf.modeling import heads
+from kaleido_tf.config import NUM_CLASSES, PRESETS, KaleidoConfig
 
 # Backward: one product for the input's gradient, one for the weights'.
 _TRAINING_FACTOR = 3
@@ -42,9 +41,9 @@ def forward_flops(config):
     for level in config.levels:
         if level.task not in config.active_tasks:
             continue
-        if level.task in heads.NUM_CLASSES:
+        if level.task in NUM_CLASSES:
             width = level.num_patches * hidden
-            others += _dense(1, width, heads.NUM_CLASSES[level.task])
+            others += _dense(1, width, NUM_CLASSES[level.task])
         else:
             others += _dense(level.masked, hidden, config.patch_feature_size)
     return {
@@ -77,8 +76,8 @@ def num_parameters(config):
     for level in config.levels:
         if level.task not in config.active_tasks:
             continue
-        if level.task in heads.NUM_CLASSES:
-            classes = heads.NUM_CLASSES[level.task]
+        if level.task in NUM_CLASSES:
+            classes = NUM_CLASSES[level.task]
             total += level.num_patches * hidden * classes + classes
         else:
             total += hidden * config.patch_feature_size

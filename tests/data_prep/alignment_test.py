@@ -55,6 +55,9 @@ def test_words_of_pieces(tokenizer, vocabulary):
         ("90", False),
         (".", False),
         ("[UNK]", False),
+        ("裙", True),  # a skirt
+        ("的", False),  # of
+        ("。", False),
     ],
 )
 def test_which_words_are_aligned(word, named):

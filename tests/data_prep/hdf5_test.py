@@ -50,6 +50,16 @@ def test_what_a_row_becomes(fashion_gen):
         read(fashion_gen, text_fields=("colour",))
 
 
+def test_a_column_that_declares_utf_8(fashion_gen):
+    texts = ["Robe en café crème", "短款连衣裙", *"abc"]
+    with h5py.File(fashion_gen["train"], "a") as file:
+        del file["input_description"]
+        kind = h5py.string_dtype("utf-8")
+        file.create_dataset("input_description", (5, 1), kind)[:, 0] = texts
+    products, _ = read(fashion_gen)
+    assert [p.text for p in products if p.split == "train"] == texts
+
+
 def test_part_of_the_files(fashion_gen):
     few, _ = read(fashion_gen, max_images=4, validation_fraction=0.3)
     assert [p.split for p in few] == ["train"] * 3 + ["validation"]

@@ -1,6 +1,7 @@
 """The networks beside the backbone: which boxes and pairs get into the records."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -46,8 +47,16 @@ class FirstToken:
     """Aligns each text's second piece with patch 30 plus the image's place in a batch,
     but for products with an even number."""
 
-    sha256 = "abc"
-    min_lift = 1.0
+    captioner = types.SimpleNamespace(
+        placing={
+            "patch_arm": "kaleido+saliency",
+            "canvas_size": 256,
+            "saliency": {"method": "none"},
+        }
+    )
+
+    def settings(self):
+        return {"captioner_sha256": "abc", "min_lift": 1.0}
 
     def align(self, images, boxes, texts, token_ids, tokenizer, levels):
         assert images.shape == (3, 80, 80, 3)
@@ -123,7 +132,7 @@ def test_the_whole_picture_as_the_box(catalogue, tmp_path, mean_colour):
         prepare.prepare(str(catalogue), str(out), **SMALL, saliency="onnx")
 
 
-def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch):
+def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch, caplog):
     monkeypatch.setattr(networks, "make_aligner", lambda settings: FirstToken())
     out = tmp_path / "data"
     plain = prepare.prepare(str(catalogue), str(out), **SMALL, saliency="none")
@@ -131,6 +140,8 @@ def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch):
     settings = {**SMALL, "saliency": "none", "alignments": "captioner"}
     info = prepare.prepare(str(catalogue), str(out), **settings)
     assert not set(times(out).items()) & set(before.items())
+    assert "pictures placed by" in caplog.text  # canvases of 80, not of 256 pixels
+    assert "no word of the texts is aligned" not in caplog.text
     assert plain["alignments"] is None
     assert info["alignments"] == {
         "captioner_sha256": "abc",

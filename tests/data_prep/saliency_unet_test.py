@@ -119,6 +119,15 @@ def test_finished_folder_of_another_training_is_refused(trained, manifest):
         saliency_unet.run({**settings, "seed": 4})
 
 
+def test_a_start_that_fails_does_not_keep_the_folder(manifest, tmp_path):
+    settings = {**SETTINGS, "manifest": [manifest], "output_dir": str(tmp_path / "out")}
+    with pytest.raises(ValueError, match="multiple of"):
+        saliency_unet.run({**settings, "side": 31})
+    with pytest.raises(ValueError, match="`widths` should be whole numbers"):
+        saliency_unet.run({**settings, "widths": ["8", "wide"]})
+    assert not (tmp_path / "out" / saliency_unet.TRAINING_NAME).exists()
+
+
 def test_locker_and_graphs_lock_the_same_box(locker, draw_picture):
     picture = draw_picture(90, 70, (20, 15, 70, 50), (120, 20, 30))
     box, name = locker.lock(picture)
@@ -196,19 +205,24 @@ def test_side_that_can_not_be_halved():
 def test_manifest_lines_that_do_not_fit(manifest, tmp_path):
     folder = pathlib.Path(manifest).parent
     lines = pathlib.Path(manifest).read_text().splitlines()
-    rows = [json.loads(line) for line in lines[:4]]
+    rows = [json.loads(line) for line in lines[:5]]
     for n, row in enumerate(rows):
         row |= {"image": str(folder / f"v{n}.png"), "mask": str(folder / f"m{n}.png")}
     rows[1]["mask"] = "missing.png"
     rows[2]["mask"] = "small.png"
     del rows[3]["image"]
+    rows[4]["split"] = "test"
     save_png(tmp_path / "small.png", np.zeros((9, 9), np.uint8))
     path = tmp_path / "manifest.jsonl"
     path.write_text("no JSON\n" + "".join(json.dumps(row) + "\n" for row in rows))
     skipped = sources.SkipList()
     images = saliency_data.read_masked_manifest(str(path), skipped)
     assert [image.product_id for image in images] == ["p0", "p2"]
-    assert skipped.counts() == {"not JSON": 1, "no mask": 2}
+    assert skipped.counts() == {
+        "not JSON": 1,
+        "no mask": 2,
+        "unknown split": 1,
+    }
     canvases = saliency_data.load_canvases(images, 16, skipped)
     assert canvases.shape == (1, 16, 16, 4)
     assert skipped.counts()["unreadable"] == 1

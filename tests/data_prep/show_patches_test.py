@@ -87,7 +87,7 @@ def _flag_names(module, monkeypatch):
 
 
 def test_command_draws_a_picture(picture, tmp_path, capsys, monkeypatch):
-    path = tmp_path / "shirt.png"
+    path = tmp_path / "shirt $1_2$.png"  # no formula of matplotlib's
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     output = tmp_path / "new" / "patches.png"
     flag_of = {"patch_arm": "patches", "saliency_method": "saliency"}

@@ -70,6 +70,14 @@ def test_rounds_without_a_speed_are_left_out(run_dir, write, no_charts):
     assert "samples/s" not in write()[1]
 
 
+def test_data_that_were_moved(run_dir):
+    (run_dir.parent / "prepared").rename(run_dir.parent / "moved")
+    with pytest.raises(FileNotFoundError, match="be named by --data_dir"):
+        inputs.load_run(run_dir)
+    run = inputs.load_run(run_dir, run_dir.parent / "moved")
+    assert run.info.directory.endswith("moved")
+
+
 def test_parameters_of_a_checkpoint(tmp_path):
     checkpoint = tf.train.Checkpoint(
         encoder=tf.train.Checkpoint(a=tf.Variable(tf.zeros([3, 5]))),
@@ -151,6 +159,7 @@ def _change(path, **values):
             r"products of `captioning`: \('validation', 3\).* 2\)",
         ),
         (lambda p: p.pop("captioning"), "`captioning` should be given"),
+        (lambda p: p.pop("category"), "`category` or `subcategory` should be given"),
     ],
 )
 def test_says_what_is_wrong_with_tasks(

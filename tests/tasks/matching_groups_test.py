@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kaleido_tf.data import input_pipeline
 from kaleido_tf.data.masking import split_seed
 from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_matcher
@@ -115,7 +116,7 @@ def test_margins_are_the_matchers(tiny, model, inputs, training, groups, count, 
         sides = {False: texts, True: images}
         batch = {
             name: tf.gather(inputs[name], sides[name.startswith("patch")])
-            for name in matching_groups.ENCODER_INPUTS
+            for name in input_pipeline.ENCODER_INPUTS
         }
         logits = matcher(batch)["itm_logits"]
         return (logits[:, 1] - logits[:, 0]).numpy()

@@ -158,10 +158,11 @@ def test_predictions_of_a_split_without_texts(tiny, settings, write_data_set, tm
     write_data_set(
         tmp_path / "mute", {("validation", "a"): rows}, tiny.vocabulary, tiny.features
     )
-    with pytest.raises(ValueError, match="9 records, none of which has one"):
-        run_finetune.main(
-            settings | {"mode": "predict", "data_dir": str(tmp_path / "mute")}
-        )
+    for mode in ("predict", "evaluate"):
+        with pytest.raises(ValueError, match="'validation' of .*mute, which has none"):
+            run_finetune.main(
+                settings | {"mode": mode, "data_dir": str(tmp_path / "mute")}
+            )
 
 
 @pytest.mark.parametrize(
