@@ -79,9 +79,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.input_pipeline --train_step=train_step.json \
 	  --output=input_pipeline.json
 
-# One training killed at twenty random moments must end as if it hadn't been.
+# Trainings killed at random moments must end as if they hadn't been: one process twenty
+# times, then either of two workers, the chief too.
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak --output_dir=soak
+	$(BIN)/python -m benchmarks.soak --workers=2 --kills=6 --terms=2 --num_steps=160 \
+	  --output_dir=soak_workers
 
 # A checkpoint of the paper's size in the release's format; 0.9 GB of temporary files.
 test-port-full: $(READY)
@@ -99,4 +102,4 @@ lint: $(READY)
 
 clean:
 	rm -rf $(VENV) .venv-minilm .venv-bench demo demo-full demo-real recipe \
-	  pretraining_value soak train_step.json input_pipeline.json
+	  pretraining_value soak soak_workers train_step.json input_pipeline.json

@@ -195,10 +195,18 @@ def last_step(run_dir):
     return whole[-1][0] if whole else 0
 
 
-def interrupt(life, run_dir, signum, rng, most_steps):
+def interrupt(life, run_dir, signum, turn, rng, most_steps):
     """Sends a signal at a random moment of a life.
 
     A quarter of the moments are in the start, the others after some steps.
+
+    Args:
+      life: `Life`.
+      run_dir: of the run.
+      signum: the signal.
+      turn: how many were sent before: workers are hit in turn, the chief too.
+      rng: `random.Random` that draws the moment.
+      most_steps: upper bound of the steps that a life does.
 
     Returns:
       dict: step_before (the signal), hit (index of the process that got it, None where
@@ -215,7 +223,7 @@ def interrupt(life, run_dir, signum, rng, most_steps):
         time.sleep(rng.uniform(0, 0.3))
     before, hit = last_step(run_dir), None
     if life.runs:
-        hit = rng.randrange(len(life.processes))
+        hit = turn % len(life.processes)
         life.processes[hit].send_signal(signum)
     return {"step_before": before, "hit": hit, "codes": life.end(120.0)}
 
@@ -280,10 +288,10 @@ def soak(values):
     whole, run_dir = folder / "whole", folder / "killed"
     if any(start(whole).end(3600.0)):
         raise ValueError(f"The run should reach its end. Received errors, see {log}")
-    for signum in signals:
+    for turn, signum in enumerate(signals):
         started = time.time()
         life = {"signal": signum.name}
-        life |= interrupt(start(run_dir), run_dir, signum, rng, most)
+        life |= interrupt(start(run_dir), run_dir, signum, turn, rng, most)
         life |= {"step_after": last_step(run_dir)}
         lives.append(life | {"seconds": round(time.time() - started, 1)})
         print(json.dumps(lives[-1]), flush=True)
@@ -371,7 +379,10 @@ def _make_page():
     page.integer("terms", 5, "Lives that SIGTERM ends.", lower_bound=0)
     page.integer("num_steps", 600, "Length of the run, steps.", lower_bound=1)
     page.integer(
-        "workers", 1, "Processes that train together; one is hit.", lower_bound=1
+        "workers",
+        1,
+        "Processes that train together, hit in turn.",
+        lower_bound=1,
     )
     page.float("tolerance", 1e-6, "Largest difference of a weight.", lower_bound=0.0)
     page.float(

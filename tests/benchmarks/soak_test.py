@@ -58,9 +58,9 @@ def test_other_ends_are_named(life, message):
 
 
 class _AtOnce:
-    """Draws the moment at the very start, and the first worker."""
+    """Draws the moment at the very start."""
 
-    random = uniform = randrange = staticmethod(lambda *_: 0)
+    random = uniform = staticmethod(lambda *_: 0)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,16 @@ def test_who_is_hit(tmp_path, arguments, signum, hit, code):
     life = soak.Life(arguments, 1, tmp_path / "log.txt")
     if hit is None:
         life.processes[0].wait()
-    found = soak.interrupt(life, tmp_path, signum, _AtOnce(), most_steps=2)
+    found = soak.interrupt(life, tmp_path, signum, 3, _AtOnce(), most_steps=2)
     assert found == {"step_before": 0, "hit": hit, "codes": [code]}
+
+
+def test_workers_are_hit_in_turn(tmp_path):
+    for turn, hit in enumerate((0, 1, 0)):
+        life = soak.Life(["sleep", "0.5"], 2, tmp_path / "log.txt")
+        found = soak.interrupt(life, tmp_path, signal.SIGKILL, turn, _AtOnce(), 2)
+        assert found["hit"] == hit
+        assert (found["codes"][hit], found["codes"][1 - hit]) == (-9, 0)
 
 
 def test_every_life_has_to_be_hit():
