@@ -14,13 +14,13 @@ Pairs come from the records of a prepared data set, or, with --sat, are made ane
 captioner from the same images, boxes and texts.
 """
 
-import json
 import os
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from benchmarks import results_file
 from benchmarks.alignment_truth import judge, load_truth, summaries
 from data_prep import alignment, pictures, sources
 from kaleido_tf import cli
@@ -98,10 +98,7 @@ def run(settings):
             "figures": summaries(judged),
         }
         print(format_table(split, results[split]))
-    if settings["output"]:
-        with open(settings["output"], "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
+    results_file.write(results, settings["output"])
     return results
 
 

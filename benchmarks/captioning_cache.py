@@ -18,7 +18,8 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from kaleido_tf import cli, files
+from benchmarks import results_file
+from kaleido_tf import cli
 from kaleido_tf.config import PRESETS, KaleidoConfig
 from kaleido_tf.modeling import build_captioner
 from kaleido_tf.modeling.decoding import QUESTIONS, CaptionDecoder, DecodingSettings
@@ -149,10 +150,7 @@ def run(settings):
     seconds, captions = measure(*make_decoders(settings), settings["repeats"])
     content = summarize(settings, seconds, captions)
     print(format_table(content))
-    if settings["output"]:
-        os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        files.write_json(content, settings["output"])
-        print(f"Written to {settings['output']}")
+    results_file.write(content, settings["output"])
     _check(content, settings)
     return content
 

@@ -14,9 +14,9 @@ from absl import logging
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks import whole_image
+from benchmarks import results_file, whole_image
 from benchmarks.text_ridge import hold_out
-from kaleido_tf import cli, files
+from kaleido_tf import cli
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.tasks import classification_metrics
@@ -155,9 +155,8 @@ def run(settings):
     }
     for task in TASKS:
         results[task] = measure(task, train, evaluated, vectors_of, settings["split"])
-    files.write_json(results, settings["output"])
     print(format_table(results))
-    print(f"Written to {settings['output']}")
+    results_file.write(results, settings["output"])
     return results
 
 

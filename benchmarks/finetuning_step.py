@@ -8,14 +8,14 @@ batch by batch, so whatever else the machine does slows them alike: what is to b
 believed are the ratios.
 """
 
-import os
 import time
 
 import numpy as np
 import tensorflow as tf
 
 import run_finetune
-from kaleido_tf import cli, files
+from benchmarks import results_file
+from kaleido_tf import cli
 from kaleido_tf.data.input_pipeline import TEXT_INPUTS
 from kaleido_tf.tasks import captioning_train, classification, retrieval_train
 from kaleido_tf.training import (
@@ -125,10 +125,7 @@ def run(settings):
     finally:
         distribution.set_precision("float32")
     print(format_table(content))
-    if settings["output"]:
-        os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        files.write_json(content, settings["output"])
-        print(f"Written to {settings['output']}")
+    results_file.write(content, settings["output"])
     return content
 
 

@@ -25,7 +25,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import release_text, step_data, train_step
+from benchmarks import release_text, results_file, step_data, train_step
 from data_prep.release import release_lines
 from kaleido_tf import cli, files
 from kaleido_tf.config import KaleidoConfig
@@ -224,9 +224,7 @@ def run(settings):
         "fastest_step": step,
     }
     print(format_table(content))
-    if settings["output"]:
-        files.write_json(content, settings["output"])
-        print(f"Written to {settings['output']}")
+    results_file.write(content, settings["output"])
     return content
 
 

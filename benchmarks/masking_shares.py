@@ -10,12 +10,12 @@ room. With all pairs, a side that is full takes no more of them.
 """
 
 import dataclasses
-import json
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from benchmarks import results_file
 from kaleido_tf import cli
 from kaleido_tf.config import PATCH_ARMS
 from kaleido_tf.data import masking, patches, tokenization
@@ -217,10 +217,7 @@ def run(settings):
         )
     print(format_table(totals, coins, agm))
     results = {"counts": totals, "coin": coins}
-    if settings["output"]:
-        with open(settings["output"], "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
+    results_file.write(results, settings["output"])
     return results
 
 

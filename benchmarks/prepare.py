@@ -12,7 +12,6 @@ draws a small catalogue (or takes --manifest) and prints a table with ratios:
 - the release's text lines, parsed by us and by TensorFlow's string ops.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -21,7 +20,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import release_text
+from benchmarks import release_text, results_file
 from data_prep import build_vocab, catalogue, pictures, sources
 from data_prep.shards import placing, shard_writer
 from kaleido_tf import cli
@@ -269,9 +268,7 @@ def main(page):
     output = values.pop("output")
     results = run(**values)
     print(table(results))
-    if output:
-        with open(output, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    results_file.write(results, output)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks import results_file
 from kaleido_tf import cli
 from kaleido_tf.tasks import TASKS
 from kaleido_tf.training import checkpoints
@@ -183,7 +184,6 @@ def main(settings):
             "`lists_dir` should name frozen candidate lists for the task retrieval. "
             "Received: none (data_prep.retrieval_lists makes them)"
         )
-    os.makedirs(settings["output_dir"], exist_ok=True)
     arms = []
     for task in settings["tasks"]:
         for seed in range(settings["seeds"]):
@@ -193,10 +193,8 @@ def main(settings):
                 arms.append(row)
     rows = summarize(arms)
     path = os.path.join(settings["output_dir"], RESULT_NAME)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"settings": settings, "rows": rows, "arms": arms}, file, indent=1)
     print(format_table(rows))
-    print(f"Written to {path}")
+    results_file.write({"settings": settings, "rows": rows, "arms": arms}, path)
     return rows
 
 

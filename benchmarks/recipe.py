@@ -13,6 +13,7 @@ import sys
 
 from matplotlib.figure import Figure
 
+from benchmarks import results_file
 from kaleido_tf import cli
 from kaleido_tf.training import callbacks, metrics
 
@@ -129,10 +130,8 @@ def main(settings):
         arm.name: {"changes": arm.changes, "rows": results[arm.name]} for arm in ARMS
     }
     path = os.path.join(settings["output_dir"], TABLE_NAME)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"settings": settings, "arms": rows}, file, indent=1)
     print(table(results))
-    print(f"curves and table in {settings['output_dir']}")
+    results_file.write({"settings": settings, "arms": rows}, path)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ that is evaluated.
 
 import dataclasses
 
-from benchmarks import whole_image
+from benchmarks import results_file, whole_image
 from benchmarks.text_ridge import SCALINGS, ScaledSpace, TextRidge, choose
-from kaleido_tf import cli, files
+from kaleido_tf import cli
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.tasks import list_flags, retrieval, retrieval_run
@@ -82,9 +82,8 @@ def run(settings):
         "baseline": {**fitted, "backbone": backbone.describe()},
         **retrieval_run.measure(plan, split, lists),
     }
-    files.write_json(results, settings["output"])
     print(retrieval_run.format_table(results))
-    print(f"Written to {settings['output']}")
+    results_file.write(results, settings["output"])
     return results
 
 

@@ -12,7 +12,8 @@ printed besides.
 import numpy as np
 import tensorflow as tf
 
-from kaleido_tf import cli, files
+from benchmarks import results_file
+from kaleido_tf import cli
 from kaleido_tf.data import records as records_lib
 from kaleido_tf.data.dataset_info import DatasetInfo
 from kaleido_tf.data.input_pipeline import PretrainingData
@@ -129,8 +130,7 @@ def run(settings):
     print(format_table(counts, categories, cosines))
     content = {"checkpoint": prefix, "counts": counts.tolist(), **summary(counts)}
     content |= {"cosines": cosines.tolist(), "categories": categories}
-    if settings["output"]:
-        files.write_json(content, settings["output"])
+    results_file.write(content, settings["output"])
     return content
 
 

@@ -18,6 +18,7 @@ import time
 import numpy as np
 from absl import logging
 
+from benchmarks import results_file
 from benchmarks.saliency_scores import box_iou, is_plain, mask_iou, true_box
 from benchmarks.saliency_sheet import draw_sheet
 from data_prep import saliency, sources
@@ -270,10 +271,7 @@ def main(settings):
         )
         _print_agreement(results["agreement"], reference)
     path = os.path.join(settings["output_dir"], RESULTS_NAME)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
-    print(f"Written to {settings['output_dir']}")
+    results_file.write(results, path)
     return results
 
 

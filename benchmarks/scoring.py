@@ -10,7 +10,6 @@ The arms take turns batch by batch, so whatever else the machine does slows them
 what is to be believed are the ratios of their medians.
 """
 
-import os
 import time
 
 import numpy as np
@@ -18,7 +17,8 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from kaleido_tf import cli, files
+from benchmarks import results_file
+from kaleido_tf import cli
 from kaleido_tf.config import PRESETS, KaleidoConfig
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.data.dataset_info import DatasetInfo
@@ -184,10 +184,7 @@ def run(settings):
         "rows": rows,
     }
     print(format_table(content))
-    if settings["output"]:
-        os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        files.write_json(content, settings["output"])
-        print(f"Written to {settings['output']}")
+    results_file.write(content, settings["output"])
     exact = [row["difference"] for row in rows if row["precision"] == "float32"]
     if (worst := max(exact, default=0.0)) > 1e-3:
         raise ValueError(f"The arms' scores should be the same. Received: {worst} off")

@@ -15,13 +15,13 @@ score of its best picture; ties count against the search.
 """
 
 import dataclasses
-import os
 import time
 
 import numpy as np
 from absl import logging
 
-from kaleido_tf import cli, files
+from benchmarks import results_file
+from kaleido_tf import cli
 from kaleido_tf.search.builder import PICTURES_PER_SHARD, Progress
 from kaleido_tf.search.engine import SearchEngine
 from kaleido_tf.search.exported import Export
@@ -261,10 +261,7 @@ def run(settings):
         content["quality"] = measure_quality(scored, candidates)
         content |= {"queries": len(queries), "split": split}
     print(format_tables(content))
-    if settings["output"]:
-        os.makedirs(os.path.dirname(os.path.abspath(settings["output"])), exist_ok=True)
-        files.write_json(content, settings["output"])
-        print(f"Written to {settings['output']}")
+    results_file.write(content, settings["output"])
     return content
 
 

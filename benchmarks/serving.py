@@ -15,9 +15,9 @@ import json
 import tensorflow as tf
 from absl import logging
 
-from benchmarks import random_export, serving_load
+from benchmarks import random_export, results_file, serving_load
 from benchmarks.captioning_cache import environment
-from kaleido_tf import cli, files
+from kaleido_tf import cli
 from kaleido_tf.config import PRESETS
 from kaleido_tf.data import pictures
 from kaleido_tf.serving import export, loaded, warmup
@@ -157,8 +157,7 @@ def run(settings):
         "environment": environment(),
     }
     print(format_table(content))
-    if settings["output_json"]:
-        files.write_json(content, settings["output_json"])
+    results_file.write(content, settings["output_json"])
     return content
 
 

@@ -21,6 +21,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import results_file
 from kaleido_tf import cli
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.data import dataset_info, records, tokenization
@@ -302,7 +303,7 @@ def soak(values):
     result = {"lives": lives, **differences(run_dir, whole)}
     keys = ("kills", "terms", "num_steps", "workers", "seed")
     result |= {key: values[key] for key in keys}
-    (folder / "soak.json").write_text(json.dumps(result, indent=1))
+    results_file.write(result, str(folder / "soak.json"))
     return result
 
 

@@ -22,8 +22,8 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import step_data, step_process, step_trace
-from kaleido_tf import cli, files
+from benchmarks import results_file, step_data, step_process, step_trace
+from kaleido_tf import cli
 from kaleido_tf.config import KaleidoConfig
 
 # What is done -> (work, texts).
@@ -250,9 +250,7 @@ def run(settings):
         for precision in settings["precisions"] if settings["memory"] else ():
             content["memory"] += measure_memory(settings, precision, folder)
     print(format_table(content))
-    if settings["output"]:
-        files.write_json(content, settings["output"])
-        print(f"Written to {settings['output']}")
+    results_file.write(content, settings["output"])
     return content
 
 
