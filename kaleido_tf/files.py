@@ -1,6 +1,7 @@
 """Files that are written whole or not at all; JSON and lines of JSON."""
 
 import contextlib
+import fcntl
 import json
 import os
 
@@ -77,6 +78,25 @@ def drop_rows_after(path, step):
     """Takes out of lines of JSON what a run wrote after the step it resumes from."""
     if os.path.exists(path):
         write_rows(path, [row for row in read_rows(path) if row["step"] <= step])
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Holds a folder for one writer; ValueError where there is another.
+
+    Args:
+      folder: made if it isn't there.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"The output's folder should have one writer at a time. Received: "
+                f"{folder}, which another run is writing (wait for it, or stop it)"
+            ) from error
+        yield
 
 
 def sync(path):

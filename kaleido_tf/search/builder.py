@@ -14,7 +14,6 @@ from kaleido_tf.search.store import (
     SKIPPED,
     Row,
     Store,
-    locked,
     text_key,
 )
 
@@ -81,6 +80,7 @@ def build_index(
     text_fields=manifest_lib.TEXT_FIELDS,
     max_images=None,
     replace=False,
+    max_bad_fraction=0.02,
 ):
     """Makes an index, or brings one up to date.
 
@@ -97,6 +97,8 @@ def build_index(
       text_fields: of the manifest, see `read_items`.
       max_images: index the first so many lines of the catalogue.
       replace: make the index anew where there is one of another export.
+      max_bad_fraction: share of the lines that may be left out; with more, the index
+        stays as it was (what was computed is kept for the next time).
 
     Returns:
       dict: `images`, `products`, `pictures` and `texts` of the index, `computed` and
@@ -104,13 +106,14 @@ def build_index(
 
     Raises:
       ValueError: neither source, an index of another export, another run that writes
-        it, or nothing left to index.
+        it, too much or all of the catalogue left out, or more images than a model
+        without vectors can search.
     """
     if not manifest and not data_dir:
         raise ValueError(
             "`manifest` or `data_dir` should be given. Received: neither of them"
         )
-    with locked(index_dir):
+    with files.locked(index_dir):
         store = Store.open_or_create(index_dir, export, replace)
         prepared = sources.PreparedData(data_dir, export) if data_dir else None
         if manifest:
@@ -121,7 +124,9 @@ def build_index(
             items = items[:max_images]
             rows = [Row(i, prepared.key(i.image_id), text_key(i.text)) for i in items]
             failed = []
+        export.check_size(len(rows))
         done, bad = _add_pictures(store, export, rows, prepared, batch_size)
+        read = len(items) + len(skipped)
         skipped += failed + bad
         files.write_rows(os.path.join(index_dir, SKIPPED), skipped)
         rows = [row for row in rows if row.picture in store.pictures]
@@ -130,6 +135,13 @@ def build_index(
                 "The catalogue should have a picture that can be read. Received: "
                 f"{len(items)} lines, none of them (reasons in "
                 f"{os.path.join(index_dir, SKIPPED)})"
+            )
+        if len(skipped) > max_bad_fraction * read:
+            raise ValueError(
+                f"At most {max_bad_fraction:.1%} of the catalogue's {read} lines "
+                "should be left out (--max_bad_fraction). Received: "
+                f"{len(skipped)}, listed with the reasons in "
+                f"{os.path.join(index_dir, SKIPPED)}; the index stays as it was"
             )
         done["encoded"] = _add_texts(store, export, rows)
         folder = os.path.dirname(os.path.abspath(manifest)) if manifest else ""

@@ -15,7 +15,7 @@ import os
 
 import numpy as np
 
-from kaleido_tf.search import nearest, words
+from kaleido_tf.search import exported, nearest, words
 from kaleido_tf.search.queries import (
     Clock,
     Found,
@@ -28,7 +28,6 @@ from kaleido_tf.search.store import Store, distinct
 
 CANDIDATES = 100
 # Without vectors every picture is scored: up to so many.
-MAX_WITHOUT_VECTORS = 1000
 
 
 class SearchEngine:
@@ -90,12 +89,7 @@ class SearchEngine:
                 f"{self.store.folder} should hold the features of all its items. "
                 f"Received: {lost} without (run kaleido_tf.search.index again)"
             )
-        if self.export.vector_size == 0 and len(self.rows) > MAX_WITHOUT_VECTORS:
-            raise ValueError(
-                "`export` should have vectors of text and image for a first stage. "
-                f"Received: a model without (contrastive_size=0), and {len(self.rows)} "
-                f"images, more than the {MAX_WITHOUT_VECTORS} that can all be scored"
-            )
+        self.export.check_size(len(self.rows))
 
     @property
     def num_products(self):
@@ -222,7 +216,7 @@ class SearchEngine:
                     f"`{name}` should be from {least} to 10000. Received: {value!r}"
                 )
         if not self.export.vector_size:
-            return MAX_WITHOUT_VECTORS
+            return exported.MAX_WITHOUT_VECTORS
         return max(count, top_k) if count else 0
 
     def _nearest(self, side, vector, top, keys):

@@ -16,6 +16,7 @@ from kaleido_tf.serving.loaded import LoadedModel, plain_message
 from kaleido_tf.serving.requests import MAX_TEXT_BYTES
 
 INFO_FILE = os.path.join("assets.extra", "kaleido_info.json")
+MAX_WITHOUT_VECTORS = 1000  # images that are all scored by the matching head
 # What a search page can't do without.
 REQUIRED = ("image_features", "match_features", "explain")
 
@@ -39,14 +40,20 @@ def _read_info(path):
     return info
 
 
+def unnamed_weights(backbone):
+    """What a backbone is, wherever its weights came from: their hash counts."""
+    return {k: v for k, v in (backbone or {}).items() if k != "weights"}
+
+
 def _identity(info):
     """Hash of what features, vectors and scores come from: str.
 
     Exports that differ only in their fine-tuned heads, or in the data set's file, have
     the same: an index of one serves the other.
     """
-    keys = ("format", "precision", "vocabulary", "backbone", "saliency")
+    keys = ("format", "precision", "vocabulary", "saliency")
     values = {key: info.get(key) for key in keys}
+    values["backbone"] = unnamed_weights(info.get("backbone"))
     values["dataset"] = {k: v for k, v in info["dataset"].items() if k != "sha256"}
     matching = info["checkpoints"]["matching"]
     values["matching"] = {k: matching.get(k) for k in ("config", "weights_sha256")}
@@ -96,6 +103,15 @@ class Export:
             self.vector_size = int(vectors["text_vectors"].shape[1])
 
         self.identity = _identity(self.info)
+
+    def check_size(self, num_images):
+        """Raises ValueError for more images than can be searched without vectors."""
+        if self.vector_size == 0 and num_images > MAX_WITHOUT_VECTORS:
+            raise ValueError(
+                "`export` should have vectors of text and image for a first stage. "
+                f"Received: a model without (contrastive_size=0), and {num_images} "
+                f"images, more than the {MAX_WITHOUT_VECTORS} that can all be scored"
+            )
 
     @property
     def config(self):

@@ -43,6 +43,13 @@ def flag_page():
         "Fields of the manifest joined into the text.",
     )
     page.integer("max_images", None, "Only the first so many images.", lower_bound=1)
+    page.float(
+        "max_bad_fraction",
+        0.02,
+        "More left out than this share of the lines ends it: the index stays as it is.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
     page.heading("Output")
     page.string("index_dir", None, "Folder of the index.", required=True)
     page.bool(

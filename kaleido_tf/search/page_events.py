@@ -71,15 +71,16 @@ class PageEvents:
 
     def explain(self, asked, image_id):
         """The panel of a result: HTML."""
+        if asked is None:  # a visitor's state is kept for an hour
+            return markup.alert("These results are old: search again to look into one.")
         try:
             item = self.engine.row(image_id).item
             path = self.engine.image_path(image_id)
-            hit = asked.hits.get(image_id) if asked else None
-            if asked and asked.features is not None:
+            hit = asked.hits.get(image_id)
+            if asked.features is not None:
                 found = self.engine.explain(item.text, features=asked.features)
                 return markup.panel(item, asked.picture, found, path, hit)
-            text = asked.text if asked else item.text
-            found = self.engine.explain(text, image_id=image_id)
+            found = self.engine.explain(asked.text, image_id=image_id)
         except ValueError as error:
             return markup.alert(error)
         return markup.panel(item, path, found, hit=hit)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from kaleido_tf.data import records
 from kaleido_tf.data.dataset_info import FILE_NAME, DatasetInfo, file_sha256
+from kaleido_tf.search.exported import unnamed_weights
 from kaleido_tf.search.manifest import Item
 
 SPLITS = ("train", "validation")
@@ -26,7 +27,7 @@ def picture_stamp(path):
     """[size, mtime in ns] of a file; [] where it can't be read."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the path is a ValueError
         return []
     return [status.st_size, status.st_mtime_ns]
 
@@ -229,7 +230,9 @@ def check_dataset(info, export):
         theirs.get("coarse_patch_size", 0),
         values.get("coarse_patch_size", 0),
     )
-    pairs["backbone"] = export.info["backbone"], values.get("backbone")
+    pairs["backbone"] = [
+        unnamed_weights(each.get("backbone")) for each in (export.info, values)
+    ]
     for name, (wanted, received) in pairs.items():
         if wanted != received:
             raise ValueError(

@@ -12,9 +12,7 @@ Shards are only ever added to, a table is written whole, and index.json, which n
 table, is replaced last: whoever reads meanwhile sees the old state or the new one.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -99,21 +97,6 @@ def _numbered(folder):
             if entry.partition(".")[0].isdecimal():
                 found.append(os.path.join(inside, entry))
     return [path for path in found if os.path.isdir(path)]
-
-
-@contextlib.contextmanager
-def locked(folder):
-    """Holds a folder for one writer; ValueError where there is another."""
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(
-                f"`index_dir` should have one writer at a time. Received: {folder}, "
-                "which another run is writing (wait for it, or stop it)"
-            ) from error
-        yield
 
 
 class Store:

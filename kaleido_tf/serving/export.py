@@ -19,7 +19,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from kaleido_tf import cli
+from kaleido_tf import cli, files
 from kaleido_tf.data import pictures
 from kaleido_tf.data.dataset_info import FILE_NAME, file_sha256
 from kaleido_tf.serving import load, requests, signatures, warmup
@@ -133,34 +133,42 @@ def write(model, info, output_dir, version=None):
       The version's folder.
 
     Raises:
-      ValueError: this version is there already.
+      ValueError: this version is there already, or another export writes into the
+        folder.
     """
-    version = version or next_version(output_dir)
-    final = os.path.join(output_dir, str(version))
-    if os.path.exists(final):
-        raise ValueError(
-            f"`version` should be a new one. Received: {version}, and {final} exists "
-            "(leave --version out for the next one: a server takes an old one's files "
-            "for unchanged)"
-        )
-    # A server that watches the folder takes whatever has a number for a name.
-    temporary = os.path.join(output_dir, f".{version}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    with files.locked(output_dir):
+        version = version or next_version(output_dir)
+        final = os.path.join(output_dir, str(version))
+        if os.path.exists(final):
+            raise ValueError(
+                f"`version` should be a new one. Received: {version}, and {final} "
+                "exists (leave --version out for the next one: a server takes an old "
+                "one's files for unchanged)"
+            )
+        # A server that watches the folder takes whatever has a number for a name.
+        temporary = os.path.join(output_dir, f".{version}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        count = _write_version(model, info, temporary)
+        os.rename(temporary, final)
+    logging.info("%d signatures, each with a warm-up request", count)
+    return final
+
+
+def _write_version(model, info, folder):
+    """Writes all files of a version; returns how many warm-up requests it has."""
     with _quiet():  # it lists some thousand names of inner inputs
         tf.saved_model.save(
             model,
-            temporary,
+            folder,
             signatures=model.signatures,
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
-    count = warmup.write(model, temporary)
-    path = os.path.join(temporary, warmup.FOLDER, INFO_NAME)
+    count = warmup.write(model, folder)
+    path = os.path.join(folder, warmup.FOLDER, INFO_NAME)
     with open(path, "w", encoding="utf-8") as file:
         json.dump(info, file, indent=1, sort_keys=True)
         file.write("\n")
-    os.rename(temporary, final)
-    logging.info("%d signatures, each with a warm-up request", count)
-    return final
+    return count
 
 
 def export(settings):

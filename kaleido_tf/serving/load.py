@@ -188,7 +188,7 @@ class Loader:
         prefix = checkpoints.checkpoint_prefix(path)
         config = checkpoints.run_config(prefix)
         self.info.check_config(config)
-        run_data.check_fits(prefix, self.info)
+        run_data.check_fits(prefix, self.info, run_data.FEATURES)
         notes = run_folder.read_task(prefix)
         if task and notes.get("task") != task:
             received = notes.get("task")

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops of the exported tokenizer)
 
 DEFAULT = "serving_default"
+MAX_ROWS = 1024  # of a server's request: their features are 290 MB
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -57,6 +58,8 @@ class LoadedModel:
 
     Args:
       model_dir: folder of numbered versions.
+      max_rows: requests with an input of more rows are refused; None: none is. A
+        request's features are held together, and no request is stopped.
 
     Attributes:
       version: int.
@@ -64,7 +67,8 @@ class LoadedModel:
       signatures: dict name -> concrete function.
     """
 
-    def __init__(self, model_dir):
+    def __init__(self, model_dir, max_rows=None):
+        self._max_rows = max_rows
         self.version, self.path = newest_version(os.fspath(model_dir))
         self._model = tf.saved_model.load(self.path)  # keeps its variables alive
         self.signatures = dict(self._model.signatures)
@@ -102,11 +106,21 @@ class LoadedModel:
                 f"Received: {sorted(inputs)}",
             )
         tensors = {key: _tensor(key, inputs[key], spec) for key, spec in specs.items()}
+        self._check_rows(tensors)
         try:
             found = self.signatures[name or DEFAULT](**tensors)
         except tf.errors.OpError as error:
             raise RequestError(error.error_code, plain_message(error)) from error
         return {key: np.asarray(value.numpy()) for key, value in found.items()}
+
+    def _check_rows(self, tensors):
+        rows = {key: int(t.shape[0]) for key, t in tensors.items() if t.shape.rank}
+        if self._max_rows and max(rows.values(), default=0) > self._max_rows:
+            raise RequestError(
+                tf.errors.INVALID_ARGUMENT,
+                f"A request should have at most {self._max_rows} rows (--max_rows). "
+                f"Received: {rows} (ask in several requests)",
+            )
 
     def warm_up(self):
         """Replays the export's warm-up requests; returns how many there are."""
@@ -134,6 +148,11 @@ def _tensor(name, value, spec):
             tf.errors.INVALID_ARGUMENT,
             f"`{name}` should be {spec.dtype.name} {_shape(spec.shape)}. Received: "
             f"{kind.name} {list(value.shape)}",
+        )
+    if spec.dtype.is_floating and not np.isfinite(value).all():
+        raise RequestError(
+            tf.errors.INVALID_ARGUMENT,
+            f"`{name}` should be finite numbers. Received: NaN or infinity among them",
         )
     return tf.constant(value, spec.dtype)
 

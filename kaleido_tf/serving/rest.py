@@ -88,7 +88,7 @@ def _array(name, value, spec):
     """JSON's value as an array of the input's type."""
     try:
         if spec.dtype != tf.string:
-            return np.asarray(value, spec.dtype.as_numpy_dtype)
+            return _numbers(value, spec.dtype.as_numpy_dtype)
         texts = [value] if not isinstance(value, list) else value
         array = np.empty(len(texts), object)
         array[:] = [_bytes(text) for text in texts]
@@ -98,6 +98,15 @@ def _array(name, value, spec):
             f"`{name}` should be {spec.dtype.name} values, bytes as "
             f'{{"b64": "..."}}. Received what can\'t be read: {error}'
         ) from error
+
+
+def _numbers(value, dtype):
+    """JSON's numbers as an array; not null, true or "2.5", which numpy would take."""
+    array = np.asarray(value)
+    wanted = "iu" if np.issubdtype(dtype, np.integer) else "iuf"
+    if array.size and array.dtype.kind not in wanted:
+        raise TypeError(f"{array.dtype.name} in place of {np.dtype(dtype).name}")
+    return np.asarray(value, dtype)
 
 
 def _bytes(value):
@@ -169,7 +178,11 @@ def _read_chunks(file, limit):
     return bytes(content)
 
 
-def _handler(model, name, limit):
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # connections that wait to be taken; 5 by default
+
+
+def _handler(model, name, limit, gate):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = TIMEOUT
@@ -203,7 +216,8 @@ def _handler(model, name, limit):
                 body = json.loads(content)
             except (ValueError, RecursionError) as error:
                 raise _wrong(f"The body should be JSON. Received: {error}") from error
-            return predict(model, body)
+            with gate:
+                return predict(model, body)
 
         def _body(self):
             coding = self.headers.get("Transfer-Encoding")
@@ -273,7 +287,7 @@ def _handler(model, name, limit):
     return Handler
 
 
-def start(model, port, name, max_message_mb=64):
+def start(model, port, name, max_message_mb=64, workers=4):
     """Starts the REST server in a thread.
 
     Args:
@@ -281,11 +295,13 @@ def start(model, port, name, max_message_mb=64):
       port: 0 takes a free one.
       name: of the model, for clients.
       max_message_mb: larger requests are refused.
+      workers: requests that are answered at once; others wait.
 
     Returns:
       (the server, its port).
     """
-    handler = _handler(model, name, max_message_mb << 20)
-    server = http.server.ThreadingHTTPServer(("", port), handler)
+    gate = threading.BoundedSemaphore(workers)
+    handler = _handler(model, name, max_message_mb << 20, gate)
+    server = _Server(("", port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server, server.server_address[1]

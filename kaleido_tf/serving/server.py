@@ -9,12 +9,14 @@ of several clients; see docs/serving.md.
 """
 
 import concurrent.futures
+import math
 import os
 import signal
 
 import grpc
 import tensorflow as tf
 from absl import logging
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -27,6 +29,11 @@ from kaleido_tf.serving import loaded, rest
 
 MODEL_NAME = "kaleido"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_MOST_ALIKE = 1 << 20  # values that one may stand for
+_VALUES = [
+    f.name for f in tensor_pb2.TensorProto.DESCRIPTOR.fields if f.name.endswith("_val")
+]
+_MOST_MB = 2047  # gRPC counts bytes in 32 bits
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -91,8 +98,9 @@ def check_spec(spec, model, name):
 
 def _array(name, proto):
     try:
+        _check_whole(proto)
         return tf.make_ndarray(proto)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise loaded.RequestError(
             tf.errors.INVALID_ARGUMENT,
             f"`{name}` should be a whole TensorProto. Received one that can't be read: "
@@ -100,8 +108,28 @@ def _array(name, proto):
         ) from error
 
 
+def _check_whole(proto):
+    """ValueError where a TensorProto claims more values than it carries.
+
+    One value may stand for many alike, which TensorFlow would write out: a few bytes
+    would take any amount of memory.
+    """
+    sizes = [d.size for d in proto.tensor_shape.dim]
+    claimed = math.prod(sizes)
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+        raise ValueError(f"a shape of {sizes}")
+    if proto.tensor_content:
+        carried = len(proto.tensor_content) // tf.as_dtype(proto.dtype).size
+    else:
+        carried = max(len(getattr(proto, name)) for name in _VALUES)
+    if claimed > max(carried, _MOST_ALIKE):
+        raise ValueError(f"{carried} values for a shape of {sizes}")
+
+
 def _answered(context, answer, request):
     """The answer; an error ends this call alone, with the code of what is wrong."""
+    if not context.is_active():  # the client gave up while the request waited
+        return None
     try:
         return answer(request)
     except loaded.RequestError as error:
@@ -161,22 +189,36 @@ def flag_page():
     page.integer("port", 8500, "Of gRPC.", lower_bound=0, upper_bound=65535)
     page.integer("rest_port", 0, "Of REST; 0: none.", lower_bound=0, upper_bound=65535)
     page.string("model_name", MODEL_NAME, "What clients call the model.")
-    page.integer("workers", 4, "Requests answered at once.", lower_bound=1)
     page.integer(
-        "max_message_mb", 64, "Larger requests are refused, MB.", lower_bound=1
+        "workers", 4, "Requests answered at once, by gRPC and by REST.", lower_bound=1
+    )
+    page.integer(
+        "max_message_mb",
+        64,
+        "Larger requests are refused, MB.",
+        lower_bound=1,
+        upper_bound=_MOST_MB,
+    )
+    page.integer(
+        "max_rows",
+        loaded.MAX_ROWS,
+        "Requests of more pictures, texts or features are refused.",
+        lower_bound=1,
     )
     return page
 
 
 def main(settings):
     """Serves until it is stopped, by Ctrl-C or SIGTERM."""
-    model = loaded.LoadedModel(settings["model_dir"])
+    model = loaded.LoadedModel(settings["model_dir"], settings["max_rows"])
     logging.info("%d warm-up requests answered", model.warm_up())
     name, limit = settings["model_name"], settings["max_message_mb"]
     server, port = start(model, settings["port"], name, settings["workers"], limit)
     print(f"gRPC on port {port}: {name} version {model.version}", flush=True)
     if settings["rest_port"]:
-        _, rest_port = rest.start(model, settings["rest_port"], name, limit)
+        _, rest_port = rest.start(
+            model, settings["rest_port"], name, limit, settings["workers"]
+        )
         print(f"REST on port {rest_port}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

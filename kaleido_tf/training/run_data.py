@@ -34,6 +34,14 @@ _MEANING = {
 # its weights may learn other features, but not other pieces.
 PIECES = ("vocabulary", "level table")
 _DECISIVE = (*PIECES, "backbone", "backbone's weights")
+# A server makes the features anew: there, what else decides them must be the same too.
+FEATURES = (
+    *_DECISIVE,
+    "patch size",
+    "level 1's patch size",
+    "canvas size",
+    "patch arm",
+)
 
 
 def describe(info):
@@ -117,7 +125,8 @@ def check_fits(path, info, decisive=_DECISIVE):
         raise ValueError(
             f"The data should be prepared as those {path} was trained on. Received "
             f"another {shown} ({info.directory}). Prepare them again with that run's "
-            "--vocab_file, --backbone and --backbone_weights, or train on them"
+            "flags (--vocab_file, --backbone, --backbone_weights and sizes), or train "
+            "on them"
         )
     if changed:
         logging.warning(

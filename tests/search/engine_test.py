@@ -181,6 +181,7 @@ def test_a_model_without_vectors(export, catalogue, tmp_path, monkeypatch):
     assert hits[0].cosine is None and hits[0].score == hits[0].margin
     found = engine.search_image(picture(engine, "a"))
     assert found.look_alikes == [] and ids(found.hits)[0] in "abg"
-    monkeypatch.setattr("kaleido_tf.search.engine.MAX_WITHOUT_VECTORS", 5)
-    with pytest.raises(ValueError, match="should have vectors of text and image"):
-        SearchEngine(bare, tmp_path / "index")
+    monkeypatch.setattr("kaleido_tf.search.exported.MAX_WITHOUT_VECTORS", 5)
+    for fails in (SearchEngine, lambda *paths: build_index(*paths, catalogue)):
+        with pytest.raises(ValueError, match="should have vectors of text and image"):
+            fails(bare, tmp_path / "index")

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from data_prep import sources as prep_sources
+from kaleido_tf import files
 from kaleido_tf.search import index, manifest, page
 from kaleido_tf.search.builder import build_index
 from kaleido_tf.search.engine import SearchEngine
-from kaleido_tf.search.store import Store, locked
+from kaleido_tf.search.store import Store
 
 
 def skipped_rows(folder):
@@ -117,8 +118,10 @@ def test_unreadable_pictures_are_listed(export, catalogue, tmp_path):
     (catalogue.parent / "c.png").unlink()
     with open(catalogue, "a", encoding="utf-8") as file:
         file.write('{"product_id": "p7", "image": "d.png"}\nnot json\n')
-    done = build_index(export, tmp_path / "index", catalogue, batch_size=4)
-    assert done["images"] == 4 and done["skipped"] == 5
+        file.write('{"product_id": "p8", "image": "a\\u0000.png", "title": "x"}\n')
+    settings = {"batch_size": 4, "max_bad_fraction": 0.6}
+    done = build_index(export, tmp_path / "index", catalogue, **settings)
+    assert done["images"] == 4 and done["skipped"] == 6
     by_id = {row.get("image_id"): row for row in skipped_rows(tmp_path / "index")}
     assert "the file is empty" in by_id["b"]["detail"]
     assert "can't be read" in by_id["c"]["detail"]
@@ -128,6 +131,12 @@ def test_unreadable_pictures_are_listed(export, catalogue, tmp_path):
         (8, "empty text"),
         (9, "not JSON"),
     ]
+    # Half of the pictures are gone for the moment: what was indexed stays.
+    for name in "de":
+        (catalogue.parent / f"{name}.png").rename(catalogue.parent / name)
+    with pytest.raises(ValueError, match="At most 60.0% of .* 10 lines .* 8, listed"):
+        build_index(export, tmp_path / "index", catalogue, **settings)
+    assert SearchEngine(export, tmp_path / "index").num_products == 4
     for name in "defg":
         (catalogue.parent / f"{name}.png").write_bytes(b"no picture either")
     with pytest.raises(ValueError, match="should have a picture that can be read"):
@@ -136,7 +145,7 @@ def test_unreadable_pictures_are_listed(export, catalogue, tmp_path):
 
 def test_one_writer_at_a_time(export, catalogue, tmp_path):
     with (
-        locked(tmp_path / "index"),
+        files.locked(tmp_path / "index"),
         pytest.raises(ValueError, match="one writer at a time"),
     ):
         build_index(export, tmp_path / "index", catalogue)
@@ -182,7 +191,8 @@ def test_a_picture_that_changes_meanwhile_is_left_out(
                 cv2.imwrite(path, np.full((40, 30, 3), (0, 255, 0), np.uint8))
             return super().call(name, **inputs)
 
-    done = build_index(Changing(export), tmp_path / "index", catalogue, batch_size=2)
+    settings = {"batch_size": 2, "max_bad_fraction": 0.2}
+    done = build_index(Changing(export), tmp_path / "index", catalogue, **settings)
     assert (done["images"], done["skipped"]) == (6, 1)
     (row,) = skipped_rows(tmp_path / "index")
     assert row["image_id"] == "g" and "it changed while" in row["detail"]

@@ -248,7 +248,9 @@ def test_bad_queries_are_explained(engine):
         asked, shown = events.by_picture(data)
         assert asked is None and said in shown
     assert "one of the index" in events.by_product("nobody")[1]
-    assert "one of the index" in events.explain(None, "nobody")
+    asked, _ = events.by_text("red")
+    assert "one of the index" in events.explain(asked, "nobody")
+    assert "search again" in events.explain(None, "a")
 
 
 def test_text_is_escaped(engine):

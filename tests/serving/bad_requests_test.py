@@ -144,6 +144,11 @@ def test_requests_for_another_model_or_half_a_tensor(channel):
     half.tensor_content = half.tensor_content[:1000]
     request.inputs["patch_features"].CopyFrom(half)
     cases.append((request, grpc.StatusCode.INVALID_ARGUMENT, "a whole TensorProto"))
+    request = predict_pb2.PredictRequest()
+    request.CopyFrom(cases[-1][0])
+    few = tf.make_tensor_proto(1.0, shape=[9_000, 55, 1280])  # 25 bytes
+    request.inputs["patch_features"].CopyFrom(few)
+    cases.append((request, grpc.StatusCode.INVALID_ARGUMENT, "1 values for a shape"))
     for request, code, said in cases:
         with pytest.raises(grpc.RpcError, match=said) as raised:
             stub.Predict(request, timeout=60)

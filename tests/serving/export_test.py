@@ -31,7 +31,8 @@ SIGNATURES = {
 
 def test_layout(exported, workshop):
     assert exported == os.path.join(workshop.settings["output_dir"], "1")
-    assert os.listdir(workshop.settings["output_dir"]) == ["1"]  # nothing half-written
+    # Nothing half-written.
+    assert set(os.listdir(workshop.settings["output_dir"])) == {".lock", "1"}
     assert {"saved_model.pb", "variables", "assets.extra"} <= set(os.listdir(exported))
     assert export.next_version(workshop.settings["output_dir"]) == 2
     signatures = server.signature_map(exported).signature_def

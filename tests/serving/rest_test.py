@@ -4,8 +4,11 @@ import json
 import os
 import signal
 import socket
+import threading
+import time
 import types
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -31,7 +34,7 @@ def small(tmp_path_factory):
     folder, module = tmp_path_factory.mktemp("small"), Lengths()
     signatures = {"serving_default": module.lengths, "halves": module.halves}
     tf.saved_model.save(module, str(folder / "1"), signatures)
-    return loaded.LoadedModel(folder)
+    return loaded.LoadedModel(folder, max_rows=3)
 
 
 @pytest.fixture
@@ -160,6 +163,11 @@ def test_a_body_that_does_not_come(small, monkeypatch):
         (b'{"signature_name": ["a"], "inputs": {}}', "`signature_name` should be"),
         (b'{"signature_name": {"a": 1}, "inputs": {}}', "`signature_name` should be"),
         (b"[" * 200_000, "should be JSON"),
+        (b'{"signature_name": "halves", "inputs": [1, null]}', "object in place of"),
+        (b'{"signature_name": "halves", "inputs": ["2.5"]}', "in place of float32"),
+        (b'{"signature_name": "halves", "inputs": [true]}', "bool in place of"),
+        (b'{"signature_name": "halves", "inputs": [NaN]}', "should be finite"),
+        (b'{"signature_name": "halves", "inputs": [1, 2, 3, 4]}', "at most 3 rows"),
         (b'{"inputs": ' + b"[" * 900 + b"]" * 900 + b"}", "can't be read"),
         (
             b'{"signature_name": "halves", "inputs": [1' + b"0" * 400 + b"]}",
@@ -177,6 +185,44 @@ def test_bodies_that_are_refused(connect, body, said):
     assert (status, ends) == (400, False)
     assert any(part in answer["error"] for part in said.split("|")), answer
     assert asked(connection, plain(GOOD))[0] == 200
+
+
+class _Slow:
+    """A model that counts who is answered at the same time."""
+
+    version = 1
+
+    def __init__(self):
+        self.now, self.most, self._lock = 0, 0, threading.Lock()
+
+    def specs(self, name):
+        return {"text": tf.TensorSpec([None], tf.string)}
+
+    def predict(self, name, inputs):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        with self._lock:
+            self.now -= 1
+        return {"length": np.array([len(text) for text in inputs["text"]])}
+
+
+def test_so_many_clients_at_once():
+    """More wait than are answered, and all of them are."""
+    slow = _Slow()
+    running, port = rest.start(slow, 0, "kaleido", workers=2)
+    connections = [socket.create_connection(("localhost", port)) for _ in range(40)]
+    for connection in connections:
+        connection.settimeout(20)
+        connection.sendall(plain(GOOD))
+    answers = [receive(connection.makefile("rb")) for connection in connections]
+    assert [status for status, *_ in answers] == [200] * 40
+    assert slow.most == 2
+    for connection in connections:
+        connection.close()
+    running.shutdown()
+    running.server_close()
 
 
 def test_status(connect):
