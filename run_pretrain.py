@@ -194,12 +194,24 @@ def pretrain(flags):
 
 
 def _pretrain(flags):
-    strategy = loop.start_process(flags)
+    strategy = loop.start_process(flags, _least_rows(flags))
+    with run_folder.held(flags["run_dir"], distribution.is_chief(strategy)):
+        return _train(flags, strategy)
+
+
+def _least_rows(flags):
+    """Rows that a part must have: mismatched pairs are made of a worker's own rows."""
+    return 2 if flags.get("worker_data") == "own_share" else 1
+
+
+def _train(flags, strategy):
     info = DatasetInfo.load(flags["data_dir"])
     info.num_examples("validation")  # or there is nothing to measure rounds on
     config = make_config(flags, info)
     chief = distribution.is_chief(strategy)
     run_folder.start(flags, config, info, _FREE_FLAGS, writes=chief)
+    run_folder.check_workers(strategy, flags, config, info)
+    run_folder.check_parts(flags["run_dir"], strategy, flags, writes=chief)
     data = make_data(flags, info, config)
     num_steps = loop.whole_rounds(flags)
     with strategy.scope():
@@ -214,7 +226,7 @@ def _pretrain(flags):
         flags["keep_checkpoints"],
         writes=chief,
     )
-    start_step, state = loop.resume(flags["run_dir"], keeper)
+    start_step, state = loop.resume(flags["run_dir"], keeper, strategy)
     if flags["init_checkpoint"] and not start_step:
         run_data.check_fits(flags["init_checkpoint"], info, run_data.PIECES)
         report = initial.load_any(

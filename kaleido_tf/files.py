@@ -68,16 +68,25 @@ def read_rows(path):
     return rows
 
 
-def write_rows(path, rows):
-    """Writes lines of JSON."""
-    with whole(path) as file:
+def write_rows(path, rows, synced=False):
+    """Writes lines of JSON; `synced`: see `whole`."""
+    with whole(path, synced=synced) as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def append_row(path, row):
+    """Writes one more line of JSON, and has it on the disk before this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def drop_rows_after(path, step):
     """Takes out of lines of JSON what a run wrote after the step it resumes from."""
     if os.path.exists(path):
-        write_rows(path, [row for row in read_rows(path) if row["step"] <= step])
+        rows = [row for row in read_rows(path) if row["step"] <= step]
+        write_rows(path, rows, synced=True)
 
 
 @contextlib.contextmanager
@@ -91,11 +100,13 @@ def locked(folder):
     with open(os.path.join(folder, ".lock"), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ValueError(
                 f"The output's folder should have one writer at a time. Received: "
                 f"{folder}, which another run is writing (wait for it, or stop it)"
             ) from error
+        except OSError:  # a file system without locks
+            pass
         yield
 
 

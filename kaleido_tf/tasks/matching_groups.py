@@ -83,7 +83,9 @@ class GroupMatcher(tf_keras.Model):
     """
 
     def __init__(self, config, negatives, hard_rate, dev_negatives=4):
-        super().__init__(name="group_matcher")
+        # No casting of inputs to 16 bits: an area in pixels overflows float16. The
+        # parts cast the features themselves.
+        super().__init__(name="group_matcher", autocast=False)
         matcher = build_matcher(config)
         self.encoder = matcher.get_layer("encoder")
         self.itm_head = matcher.get_layer("itm_head")

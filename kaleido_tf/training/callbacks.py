@@ -1,6 +1,5 @@
 """What happens while fit runs: progress lines, and the end of every round."""
 
-import json
 import math
 import os
 import time
@@ -13,6 +12,14 @@ from kaleido_tf import files
 
 METRICS_NAME = "metrics.jsonl"
 _PROGRESS_SECONDS = 15.0
+
+
+# What to do where a loss, gradient or weight isn't finite.
+NAN_HINT = (
+    "Start again to go on from the last checkpoint; a lower --learning_rate, or "
+    "--precision=float32 if it was a 16 bit format, needs a new --run_dir, which may "
+    "start from this one's weights by --init_checkpoint"
+)
 
 
 class NonFiniteLossError(ValueError):
@@ -120,9 +127,7 @@ class RoundEnd(tf_keras.callbacks.Callback):
                 raise NonFiniteLossError(
                     f"The loss should be finite. Received {values[name]} ({name}) "
                     f"between steps {step - self.steps_per_round} and {step}; nothing "
-                    "of this round was saved. Start again with a lower "
-                    "--learning_rate or with --precision=float32: it goes on from the "
-                    "last checkpoint"
+                    f"of this round was saved. {NAN_HINT}"
                 )
         # The rows come first: a stop in between repeats the round and its rows.
         if self.writes_logs:
@@ -152,8 +157,7 @@ class RoundEnd(tf_keras.callbacks.Callback):
         """Appends a row to metrics.jsonl and to TensorBoard's log of that split."""
         row = {"step": step, "split": split, **values}
         path = os.path.join(self.run_dir, METRICS_NAME)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        files.append_row(path, row)
         if split not in self._writers:
             folder = os.path.join(self.run_dir, "logs", split)
             self._writers[split] = tf.summary.create_file_writer(folder)

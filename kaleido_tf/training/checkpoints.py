@@ -14,6 +14,7 @@ from absl import logging
 from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.modeling import build_encoder
+from kaleido_tf.training import stopping
 
 CHECKPOINT_FOLDER = "checkpoints"
 # The checkpoint of a fine-tuned run with the best figure on the dev part.
@@ -328,8 +329,8 @@ class CheckpointKeeper:
             raise ValueError(
                 f"The weights should be finite. Received NaN or infinity after step "
                 f"{step}; nothing was saved. Start again to go on from "
-                f"{self.latest() or 'the start'}, with --precision=float32 or in a new "
-                "--run_dir with a lower --learning_rate"
+                f"{self.latest() or 'the start'}; a lower --learning_rate or "
+                "--precision=float32 needs a new --run_dir"
             )
 
     def latest(self):
@@ -377,7 +378,9 @@ class CheckpointKeeper:
         try:
             status = self._checkpoint.read(prefix)
             status.assert_existing_objects_matched()
-        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
+        except tf.errors.OpError as error:
+            if isinstance(error, stopping.LOST):
+                raise
             raise ValueError(
                 f"{prefix} should be readable. Received: {str(error).splitlines()[0]} "
                 "(remove its files to go on from the checkpoint before it)"

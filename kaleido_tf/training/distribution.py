@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import hashlib
+import os
 import signal
 
 import tensorflow as tf
@@ -63,13 +65,24 @@ def num_workers(name):
     """Number of processes that train together by this strategy's name: int."""
     if name != "multi_worker":
         return 1
-    return _count_workers(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+    try:
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        count = _count_workers(resolver)
+    except (ValueError, TypeError, AttributeError):
+        count = 0
+    if not count:  # or every machine would train on its own into the same folder
+        raise ValueError(
+            "TF_CONFIG should name the cluster's workers and this one's task. "
+            f"Received: {os.environ.get('TF_CONFIG')!r} (see docs/training.md; "
+            "--strategy=mirrored takes the GPUs of one machine)"
+        )
+    return count
 
 
 def _count_workers(resolver):
-    """Number of the processes that train in a cluster: int, at least 1."""
+    """Number of the processes that train in a cluster: int."""
     spec = resolver.cluster_spec().as_dict()
-    return max(sum(len(spec.get(kind, ())) for kind in ("chief", "worker")), 1)
+    return sum(len(spec.get(kind, ())) for kind in ("chief", "worker"))
 
 
 def worker_of(strategy):
@@ -88,13 +101,22 @@ def is_chief(strategy):
     return worker_of(strategy)[0] == 0
 
 
-def check_batch_size(batch_size, strategy, accumulate_steps=1):
-    """Raises ValueError for a global batch that the parts can't share evenly."""
+def check_batch_size(batch_size, strategy, accumulate_steps=1, least=1):
+    """Raises ValueError for a global batch that the parts can't share evenly.
+
+    Args:
+      batch_size: rows.
+      strategy: the strategy.
+      accumulate_steps: micro-batches of a replica.
+      least: rows that a part must have.
+    """
     replicas = strategy.num_replicas_in_sync
-    if batch_size % (replicas * accumulate_steps):
+    parts = replicas * accumulate_steps
+    if batch_size % parts or batch_size // parts < least:
+        rows = f", with at least {least} rows each" if least > 1 else ""
         raise ValueError(
             f"`batch_size` should be a multiple of the {replicas} replicas times "
-            f"accumulate_steps={accumulate_steps}. Received: {batch_size}"
+            f"accumulate_steps={accumulate_steps}{rows}. Received: {batch_size}"
         )
 
 
@@ -127,6 +149,25 @@ def check_same_start(strategy, start_step, run_dir):
             "`run_dir` should be a folder that all workers share, with the same "
             f"checkpoints for all. Received: {run_dir}, where worker by worker the "
             f"last whole checkpoint is of step {steps}"
+        )
+
+
+def check_same(strategy, value, what):
+    """Raises ValueError where workers would train with something different.
+
+    Args:
+      strategy: the strategy. All workers must call it.
+      value: function without arguments -> bytes of what must be the same.
+      what: what that is, and what may be wrong, for the error.
+    """
+    if worker_of(strategy)[1] == 1:
+        return
+    digest = int.from_bytes(hashlib.sha256(value()).digest()[:7], "big")
+    found = of_all_workers(strategy, digest)
+    if others := [i for i, each in enumerate(found) if each != found[0]]:
+        raise ValueError(
+            f"All workers should have the same {what}. Received: others than worker "
+            f"0's on workers {others}"
         )
 
 

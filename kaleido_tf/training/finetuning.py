@@ -144,16 +144,24 @@ def train(settings, make_job):
     """
     workers = distribution.num_workers(settings["strategy"])
     with stopping.ending_with_lost_workers(workers):
-        return _train(settings, make_job)
+        strategy = loop.start_process(settings, _least_rows(settings))
+        with run_folder.held(settings["run_dir"], distribution.is_chief(strategy)):
+            return _train(settings, make_job, strategy)
 
 
-def _train(settings, make_job):
+def _least_rows(settings):
+    """Rows that a part must have: retrieval's rivals are a part's other rows."""
+    return 2 if settings["task"] == "retrieval" else 1
+
+
+def _train(settings, make_job, strategy):
     started = time.time()
-    strategy = loop.start_process(settings)
     context = make_context(settings)
     flags = {k: v for k, v in settings.items() if k not in EVALUATION_FLAGS}
     chief = distribution.is_chief(strategy)
     run_folder.start(flags, context.config, context.info, _FREE_FLAGS, writes=chief)
+    run_folder.check_workers(strategy, flags, context.config, context.info)
+    run_folder.check_parts(settings["run_dir"], strategy, flags, writes=chief)
     num_steps = loop.whole_rounds(settings)
     with strategy.scope():
         job = make_job(context)
@@ -177,7 +185,8 @@ def _train(settings, make_job):
         settings["patience"] or 0,
         writes=chief,
     )
-    start_step, state = _restore(settings, job, context.info, keeper, chooser)
+    start_step, state = loop.resume(settings["run_dir"], keeper, strategy)
+    _restore(settings, job, context.info, (start_step, state), chooser)
     _log_start(job, data, num_steps)
     path = os.path.join(settings["run_dir"], RESULT_NAME)
     last_step = start_step
@@ -227,33 +236,36 @@ def _write_task(settings, job, writes=True):
         files.write_json(task, path)
 
 
-def _restore(settings, job, info, keeper, chooser):
-    """The run's last state, or the weights to start from.
+def _restore(settings, job, info, resumed, chooser):
+    """Takes over what an earlier process chose, or loads the weights to start from.
 
-    Returns:
-      (step, state of the round that it is in the middle of or None).
+    Args:
+      settings: dict of the flags.
+      job: `Job`.
+      info: `DatasetInfo`.
+      resumed: what `loop.resume` returned.
+      chooser: `best.BestKeeper`.
     """
-    start_step, state = loop.resume(settings["run_dir"], keeper)
+    start_step, state = resumed
     rows = callbacks.read_metrics(settings["run_dir"]) if start_step else []
     # Not every worker drops rows, and the one that does may be later.
     last = loop.last_row_step(start_step, state)
     chooser.replay(r for r in rows if r["split"] == HELD_OUT and r["step"] <= last)
-    path = initial_checkpoint(settings)
     if start_step:
-        return start_step, state
-    if path:
-        run_data.check_fits(path, info, run_data.PIECES)
-        report = initial.load_any(
-            job.model,
-            path,
-            info.vocab_file,
-            allow_missing=_HEADS,
-            fresh=_foreign_heads(path, job),
-        )
-        logging.info("%s", report.listing())
-    else:
+        return
+    path = initial_checkpoint(settings)
+    if not path:
         logging.info("from scratch")
-    return start_step, state
+        return
+    run_data.check_fits(path, info, run_data.PIECES)
+    report = initial.load_any(
+        job.model,
+        path,
+        info.vocab_file,
+        allow_missing=_HEADS,
+        fresh=_foreign_heads(path, job),
+    )
+    logging.info("%s", report.listing())
 
 
 def _foreign_heads(path, job):

@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
+import os
 import typing
 
 import tensorflow as tf
 import tf_keras
 from absl import logging
 
+from kaleido_tf import files
 from kaleido_tf.training import (
     batch_ids,
     callbacks,
@@ -18,14 +21,19 @@ from kaleido_tf.training import (
     round_state,
     stopping,
 )
-from kaleido_tf.training.watch import Watch
+from kaleido_tf.training.watch import SKIPPED_NAME, Watch
 
 
-def start_process(flags):
-    """Sets precision and seeds; returns the strategy. Before a model is built."""
+def start_process(flags, least_rows=1):
+    """Sets precision and seeds; returns the strategy. Before a model is built.
+
+    Args:
+      flags: dict.
+      least_rows: that a part of a batch must have: a replica's micro-batch.
+    """
     strategy = distribution.make_strategy(flags["strategy"])
     distribution.check_batch_size(
-        flags["batch_size"], strategy, flags.get("accumulate_steps", 1)
+        flags["batch_size"], strategy, flags.get("accumulate_steps", 1), least_rows
     )
     distribution.set_precision(flags["precision"])
     tf_keras.utils.set_random_seed(flags["seed"])
@@ -66,21 +74,25 @@ def compile_model(flags, model, num_steps):
     return model
 
 
-def resume(run_dir, keeper):
+def resume(run_dir, keeper, strategy):
     """Restores a run's last whole checkpoint, and clears what came after it.
 
     Args:
       run_dir: the run's folder.
       keeper: its `CheckpointKeeper`.
+      strategy: the run's strategy. All workers call this: nothing is cleared before
+        they are found to stand at the same step.
 
     Returns:
       (step, 0 if there is none; state of the round that it is in the middle of, or
       None).
     """
     start_step, state = keeper.restore_state()
+    distribution.check_same_start(strategy, start_step, run_dir)
     keeper.remove_half_written(after=start_step)
     if keeper.writes:
         callbacks.drop_rows_after(run_dir, last_row_step(start_step, state))
+        files.drop_rows_after(os.path.join(run_dir, SKIPPED_NAME), start_step)
     if start_step:
         logging.info("going on from step %d of %s", start_step, run_dir)
     return start_step, state
@@ -197,9 +209,20 @@ def fit(flags, run, datasets):
       NonFiniteLossError: the loss became NaN or infinite.
       SystemExit: a signal has stopped the run, see `stopping`.
     """
-    distribution.check_same_start(run.strategy, run.start_step, flags["run_dir"])
+    distribution.check_same(
+        run.strategy,
+        lambda: _weights_digest(run.model),
+        "weights to start from (is --init_checkpoint still being written?)",
+    )
     with stopping.StopRequest().listening() as request:
         _fit(flags, run, datasets, request)
+
+
+def _weights_digest(model):
+    digest = hashlib.sha256()
+    for variable in model.network.trainable_variables:
+        digest.update(variable.numpy().tobytes())
+    return digest.digest()
 
 
 def _fit(flags, run, datasets, request):

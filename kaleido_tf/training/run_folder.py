@@ -4,17 +4,32 @@ Shared by pre-training and fine-tuning. A fine-tuned run has `task.json` besides
 task, and what the task needs to know to use the weights (class names, say).
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 
+from absl import logging
+
 from kaleido_tf import files
 from kaleido_tf.config import KaleidoConfig
-from kaleido_tf.training import checkpoints, run_data
+from kaleido_tf.training import checkpoints, distribution, run_data
 
 FLAGS_NAME = "flags.json"
 TASK_NAME = "task.json"
+PARTS_NAME = "replicas.json"
+# Flags that may differ between the workers of a run: paths of the machine, and what the
+# chief alone does.
+_OF_ONE_WORKER = (
+    "run_dir",
+    "data_dir",
+    "init_checkpoint",
+    "config",
+    "keep_checkpoints",
+    "profile_steps",
+)
 _PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "tensorflow-text", "numpy")
 
 
@@ -57,6 +72,65 @@ def start(flags, config, info, free_flags, writes=True):
     files.write_json(run_data.describe(info), os.path.join(run_dir, run_data.FILE_NAME))
     files.write_json(flags, flags_path)
     files.write_json(_versions(), os.path.join(run_dir, "versions.json"))
+
+
+def held(run_dir, writes):
+    """A context in which no other run writes into the folder.
+
+    Args:
+      run_dir: the run's folder, made if it isn't there.
+      writes: False on workers other than the chief, which hold nothing.
+    """
+    return files.locked(run_dir) if writes else contextlib.nullcontext()
+
+
+def check_workers(strategy, flags, config, info):
+    """Raises ValueError where workers were started with other flags or data.
+
+    All workers must call it; where the folders lie may differ from one to the other.
+    """
+    own = {k: v for k, v in flags.items() if k not in _OF_ONE_WORKER}
+    values = [own, dataclasses.asdict(config), run_data.describe(info)]
+    distribution.check_same(
+        strategy,
+        lambda: json.dumps(values, sort_keys=True).encode(),
+        "flags, config and data",
+    )
+
+
+def check_parts(run_dir, strategy, flags, writes=True):
+    """Notes how many workers and replicas a run has; checks it where that matters.
+
+    Args:
+      run_dir: the run's folder.
+      strategy: the strategy.
+      flags: dict.
+      writes: False on workers other than the chief.
+
+    Raises:
+      ValueError: the run has begun with another number of workers that read their own
+        shares of the records.
+    """
+    workers = distribution.worker_of(strategy)[1]
+    parts = {"workers": workers, "replicas": strategy.num_replicas_in_sync}
+    path = os.path.join(run_dir, PARTS_NAME)
+    if has_begun(run_dir) and os.path.exists(path):
+        before = files.read_json(path)
+        if before != parts and flags.get("worker_data") == "own_share":
+            raise ValueError(
+                "With --worker_data=own_share a run should go on with as many workers "
+                f"and replicas as it began with, {before}: its records are dealt out "
+                f"to them. Received: {parts}"
+            )
+        if before != parts and flags.get("task") == "retrieval":
+            logging.warning(
+                "the run began with %s and goes on with %s: rivals are drawn within a "
+                "replica's rows, so its figures become others",
+                before,
+                parts,
+            )
+    if writes:
+        files.write_json(parts, path)
 
 
 def _check_same(flags, before, free_flags):

@@ -15,7 +15,8 @@ from absl import logging
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # sysexits.h's "try again": another worker was lost, the same command goes on.
 LOST_WORKER_CODE = 75
-_LOST = (
+# What TensorFlow raises where another worker is lost.
+LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -81,7 +82,7 @@ def ending_with_lost_workers(workers):
         yield
     except tf.errors.OpError as error:
         aborted = "Collective ops is aborted" in str(error)
-        if workers == 1 or not (aborted or isinstance(error, _LOST)):
+        if workers == 1 or not (aborted or isinstance(error, LOST)):
             raise
         reason = str(error).strip().splitlines()[0]
         print(

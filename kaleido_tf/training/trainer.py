@@ -125,6 +125,12 @@ class TrainingModel(tf_keras.Model):
                 for name, pull in pulls.items():
                     total += tf.reduce_sum(outputs[name] * pull)
             gradients = tape.gradient(total, self.network.trainable_variables)
+        # Dense ones: a table's rows that come twice count in the norm as they add up,
+        # with micro-batches and without.
+        gradients = [
+            gradient if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in gradients
+        ]
         return values, accuracies, gradients
 
     def _aligned_outputs(self, inputs, place):
@@ -340,7 +346,7 @@ def _tensors(gradients):
 def _add(gradients, more):
     """Sums of two lists of gradients; None stays."""
     return [
-        None if one is None else tf.convert_to_tensor(one) + tf.convert_to_tensor(other)
+        None if one is None else one + other
         for one, other in zip(gradients, more, strict=True)
     ]
 

@@ -16,7 +16,7 @@ from kaleido_tf.training import (
     stopping,
     trainer,
 )
-from kaleido_tf.training.callbacks import NonFiniteLossError
+from kaleido_tf.training.callbacks import NAN_HINT, NonFiniteLossError
 
 CHECK_STEPS = 10  # at most `trainer.RECENT_STEPS`, or a bad step is overlooked
 # Lines of JSON, one a step that was left out: its number and its batch's records.
@@ -114,7 +114,7 @@ class Watch(tf_keras.callbacks.Callback):
         self._skipped.append({"step": step, "batch": ids})
         path = os.path.join(self.run_dir, SKIPPED_NAME)
         if distribution.is_chief(self.strategy):
-            files.write_rows(path, self._skipped)
+            files.write_rows(path, self._skipped, synced=True)
         logging.warning(
             "step %d left out, the %d. of at most %d: its loss or gradient wasn't "
             "finite; its batch is in %s",
@@ -139,9 +139,7 @@ class Watch(tf_keras.callbacks.Callback):
             f"step {step}{before}, whose batch is of the pictures {shown}{where}; "
             "nothing since the last checkpoint was saved, "
             f"{self.keeper.latest() or 'none yet'}. "
-            "Start again to go on from there: with --precision=float32 if it was a 16 "
-            "bit format, with --skip_nan_steps=N if the batch is at fault; a lower "
-            "--learning_rate needs a new --run_dir"
+            f"--skip_nan_steps=N leaves such a batch out. {NAN_HINT}"
         )
 
     def _save(self):

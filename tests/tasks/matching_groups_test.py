@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from kaleido_tf.data import input_pipeline
 from kaleido_tf.data.masking import split_seed
@@ -101,6 +102,18 @@ def inputs(tiny, split):
 def model(tiny):
     config = tiny.make_config(feature_dropout=0.0)
     return matching_groups.GroupMatcher(config, 2, 0.5, dev_negatives=3)
+
+
+def test_pixels_fit_into_float16(tiny, inputs):
+    """The release's locations are pixels: an area of 256 x 256 is over 65504."""
+    tf_keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = matching_groups.GroupMatcher(tiny.make_config(), 1, 0.5)
+        pixels = inputs["patch_locations"] * [256.0, 256, 256, 256, 65536]
+        margins = model({**inputs, "patch_locations": pixels}, training=True)["margins"]
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    assert np.isfinite(margins).all()
 
 
 @pytest.mark.parametrize(

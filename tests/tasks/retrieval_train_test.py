@@ -101,5 +101,5 @@ def test_without_the_alignment(trained, tmp_path):
 
 def test_a_single_pair_makes_no_mismatch(trained, tmp_path):
     settings, _, _ = trained
-    with pytest.raises(ValueError, match="`batch_size` should be at least 2"):
+    with pytest.raises(ValueError, match="`batch_size` should be .* 2 rows each"):
         run_finetune.main(settings | {"batch_size": 1, "run_dir": str(tmp_path)})

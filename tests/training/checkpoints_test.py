@@ -213,6 +213,13 @@ def test_damage_that_does_not_show_in_the_sizes_is_named(tmp_path):
         file.write(bytes(byte ^ 255 for byte in content))
     with pytest.raises(ValueError, match="ckpt-4 should be readable.*before it"):
         make_keeper(tmp_path)[1].restore_state()[0]
+    prefix = keeper.save(6)
+    with open(f"{prefix}.index", "r+b") as file:
+        content = bytearray(file.read())
+        file.seek(0)
+        file.write(bytes(byte ^ 255 for byte in content))
+    with pytest.raises(ValueError, match="ckpt-6 should be readable.*before it"):
+        make_keeper(tmp_path)[1].restore_state()[0]
 
 
 def test_a_round_that_ends_at_a_whole_checkpoint_never_undoes_it(tmp_path):

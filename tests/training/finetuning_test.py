@@ -204,10 +204,9 @@ def head_after_start(settings, path):
     """(head's kernel, model) that a job starts with for `init_checkpoint=path`."""
     context = finetuning.make_context({**settings, "init_checkpoint": path})
     job = classification.make_job(context)
-    keeper = checkpoints.CheckpointKeeper("nowhere", job.model)
     chooser = best.BestKeeper("nowhere", job.model, job.best, job.best_is)
     changed = {**settings, "init_checkpoint": path, "run_dir": "nowhere"}
-    finetuning._restore(changed, job, context.info, keeper, chooser)
+    finetuning._restore(changed, job, context.info, (0, None), chooser)
     return job.model.get_layer("class_head").get_weights()[0], job.model
 
 

@@ -24,6 +24,7 @@ from kaleido_tf.training import (
     batch_ids,
     callbacks,
     checkpoints,
+    loop,
     run_data,
 )
 from kaleido_tf.training.watch import Watch, read_skipped
@@ -249,6 +250,24 @@ def test_a_nan_loss_stops_the_run_and_saves_nothing(plain, tmp_path):
     names = files.read_json(f"{run_dir}/bad_step_2.json")["batch"]
     assert len(names) == 4 and all(name in str(error.value) for name in names)
     assert checkpoints.whole_checkpoints(f"{run_dir}/checkpoints") == []
+
+
+def test_one_run_writes_a_folder_at_a_time(plain):
+    with (
+        files.locked(plain["run_dir"]),
+        pytest.raises(ValueError, match="one writer at a time"),
+    ):
+        run_pretrain.pretrain(plain)
+
+
+def test_steps_left_out_after_the_last_checkpoint_are_forgotten(tmp_path):
+    """They will be done again, perhaps with other flags."""
+    path = tmp_path / "skipped_steps.jsonl"
+    files.write_rows(str(path), [{"step": 3, "batch": []}, {"step": 7, "batch": []}])
+    strategy = tf.distribute.get_strategy()
+    keeper = mock.Mock(restore_state=lambda: (4, None), writes=True)
+    assert loop.resume(str(tmp_path), keeper, strategy) == (4, None)
+    assert [row["step"] for row in files.read_rows(str(path))] == [3]
 
 
 def test_a_damaged_shard_is_named(plain, tmp_path):

@@ -20,6 +20,7 @@ from kaleido_tf.training import (
     distribution,
     finetuning,
     loop,
+    run_folder,
     stopping,
 )
 
@@ -199,6 +200,9 @@ def test_batches_that_cannot_be_shared_are_an_error():
     with pytest.raises(ValueError, match="multiple of the 4 replicas times.*=3"):
         distribution.check_batch_size(16, Replicas(4), 3)
     distribution.check_batch_size(24, Replicas(4), 3)
+    with pytest.raises(ValueError, match="with at least 2 rows each. Received: 12"):
+        distribution.check_batch_size(12, Replicas(4), 3, least=2)
+    distribution.check_batch_size(24, Replicas(4), 3, least=2)
 
 
 def test_what_is_left_of_a_round_is_a_stretch_of_its_own():
@@ -235,17 +239,47 @@ def cluster(monkeypatch):
 def test_the_number_of_workers_is_known_before_they_meet(cluster, monkeypatch):
     assert distribution.num_workers("multi_worker") == 3
     assert distribution.num_workers("mirrored") == 1
+    for broken in ("", "{}", "no JSON", "[]", '{"cluster": {}}'):
+        monkeypatch.setenv("TF_CONFIG", broken)
+        with pytest.raises(ValueError, match="TF_CONFIG should name the cluster's"):
+            distribution.num_workers("multi_worker")
     monkeypatch.delenv("TF_CONFIG")
-    assert distribution.num_workers("multi_worker") == 1
+    with pytest.raises(ValueError, match="Received: None"):
+        distribution.num_workers("multi_worker")
+
+
+def test_workers_that_were_started_otherwise_are_named(monkeypatch):
+    monkeypatch.setattr(distribution, "worker_of", lambda strategy: (0, 3))
+    given = []
+
+    def gather(strategy, value):
+        given.append(value)
+        return [value, value, value + len(given) - 1]
+
+    monkeypatch.setattr(distribution, "of_all_workers", gather)
+    distribution.check_same(None, lambda: b"1e-4", "flags")
+    with pytest.raises(ValueError, match=r"the same flags. .* on workers \[2\]"):
+        distribution.check_same(None, lambda: b"1e-3", "flags")
+    assert given[0] != given[1] and 0 <= max(given) < 2**63
+
+
+def test_own_shares_go_on_with_as_many_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "has_begun", lambda run_dir: True)
+    flags = {"worker_data": "own_share"}
+    run_folder.check_parts(str(tmp_path), Replicas(4), flags)
+    run_folder.check_parts(str(tmp_path), Replicas(4), flags)
+    with pytest.raises(ValueError, match="it began with, .*'replicas': 4"):
+        run_folder.check_parts(str(tmp_path), Replicas(2), flags)
+    run_folder.check_parts(str(tmp_path), Replicas(2), {"worker_data": "same_batch"})
 
 
 def test_a_worker_lost_in_the_start_ends_both_commands_alike(cluster, monkeypatch):
-    flags = {"strategy": "multi_worker"}
+    flags = {"strategy": "multi_worker", "task": "category"}
     commands = (run_pretrain.pretrain, lambda flags: finetuning.train(flags, None))
     lost = tf.errors.UnavailableError(None, None, "connection refused")
     for error, code in ((lost, 75), (ValueError("sizes"), None)):
 
-        def start(flags, error=error):
+        def start(*_, error=error):
             raise error
 
         monkeypatch.setattr(loop, "start_process", start)

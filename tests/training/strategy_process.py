@@ -16,8 +16,8 @@ from kaleido_tf.training import loop
 _start_process = loop.start_process
 
 
-def start_and_tell(flags):
-    strategy = _start_process(flags)
+def start_and_tell(*args):
+    strategy = _start_process(*args)
     print("replicas", strategy.num_replicas_in_sync)
     return strategy
 

@@ -245,6 +245,35 @@ def test_variables_without_a_gradient_are_named(caplog):
     assert len(notes) == 1 and "spare/kernel" in notes[0] and "used" not in notes[0]
 
 
+def test_clipping_is_the_same_with_micro_batches():
+    """A table's row that a batch has twice counts once, with its summed gradient."""
+    words = tf.constant([[1, 1], [1, 2], [1, 1], [3, 1]])
+    batch = (words, tf.constant([[1.0], [0.0], [1.0], [1.0]]))
+    found = []
+    for parts in (1, 2):
+        tf_keras.utils.set_random_seed(3)
+        layers = [
+            tf_keras.layers.Embedding(5, 3),
+            tf_keras.layers.GlobalAveragePooling1D(),
+            tf_keras.layers.Dense(1, name="head"),
+        ]
+        model = TrainingModel(
+            tf_keras.Sequential(layers),
+            lambda labels, outputs: {"y": tf.reduce_mean((outputs - labels) ** 2)},
+            lambda labels, outputs: {},
+            ("y",),
+            (),
+            accumulate_steps=parts,
+        )
+        model.compile(tf_keras.optimizers.SGD(1.0, global_clipnorm=0.01))
+        model.network(words)
+        start = flat(model)
+        step(model, batch)
+        assert np.linalg.norm(flat(model) - start) == pytest.approx(0.01, rel=1e-4)
+        found.append(flat(model))
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
 def test_counts_are_what_the_losses_are_means_over(small):
     config, (inputs, labels) = small
     counts = shares.pretraining_counts(labels, config)
