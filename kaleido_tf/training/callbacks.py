@@ -158,6 +158,14 @@ class RoundEnd(tf_keras.callbacks.Callback):
         row = {"step": step, "split": split, **values}
         path = os.path.join(self.run_dir, METRICS_NAME)
         files.append_row(path, row)
+        try:
+            self._write_summary(step, split, values)
+        except tf.errors.OpError as error:  # a full disk; the rows have it all
+            logging.warning("TensorBoard's log can't be written: %s", error.message)
+        shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
+        logging.info("step %d, %s: %s", step, split, shown)
+
+    def _write_summary(self, step, split, values):
         if split not in self._writers:
             folder = os.path.join(self.run_dir, "logs", split)
             self._writers[split] = tf.summary.create_file_writer(folder)
@@ -165,8 +173,6 @@ class RoundEnd(tf_keras.callbacks.Callback):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
         self._writers[split].flush()
-        shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
-        logging.info("step %d, %s: %s", step, split, shown)
 
 
 def _held_out(values):

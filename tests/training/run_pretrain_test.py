@@ -270,6 +270,17 @@ def test_steps_left_out_after_the_last_checkpoint_are_forgotten(tmp_path):
     assert [row["step"] for row in files.read_rows(str(path))] == [3]
 
 
+def test_tensorboards_log_costs_no_run(tmp_path, monkeypatch):
+    def full(folder):
+        raise tf.errors.ResourceExhaustedError(None, None, "no space left")
+
+    monkeypatch.setattr(tf.summary, "create_file_writer", full)
+    round_end = callbacks.RoundEnd(str(tmp_path), mock.Mock(), 4, 2)
+    round_end.write(4, "train", {"loss/total": 1.5})
+    row = {"step": 4, "split": "train", "loss/total": 1.5}
+    assert callbacks.read_metrics(str(tmp_path)) == [row]
+
+
 def test_a_damaged_shard_is_named(plain, tmp_path):
     data = shutil.copytree(plain["data_dir"], tmp_path / "data")
     path = data / "train-1.tfrecord"
