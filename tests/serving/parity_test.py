@@ -11,6 +11,7 @@ import pytest
 import run_finetune
 from kaleido_tf.data.tokenization import Tokenizer
 from kaleido_tf.modeling import build_matcher
+from kaleido_tf.serving import export, loaded
 from kaleido_tf.tasks import caption_text, scoring
 from kaleido_tf.tasks.matcher_parts import EmbeddedSplit, MatcherParts
 from kaleido_tf.tasks.retrieval_split import RetrievalSplit
@@ -143,3 +144,34 @@ def test_captions_are_the_predictions(served, workshop, split, tmp_path):
         np.testing.assert_allclose(
             scores[: len(expected)], [row["score"] for row in expected], **CLOSE
         )
+
+
+@pytest.mark.long
+def test_an_export_in_bfloat16_answers_nearly_alike(workshop, model, tmp_path):
+    settings = {**workshop.settings, "precision": "bfloat16"}
+    export.export({**settings, "output_dir": str(tmp_path)})
+    other = loaded.LoadedModel(tmp_path)
+    assert set(other.signatures) == set(model.signatures)
+    picture, text = [workshop.pictures["v1"]], [b"navy shirt"]
+    both = {"image_bytes": np.array(picture, object), "text": np.array(text, object)}
+    sides = {key: {key: value} for key, value in both.items()}
+    asked = {"match": both, "category": both, "text_vectors": sides["text"]}
+    asked |= {name: sides["image_bytes"] for name in ("image_features", "caption")}
+    for name, inputs in asked.items():
+        answers, expected = other.predict(name, inputs), model.predict(name, inputs)
+        for key, value in answers.items():
+            if value.dtype == np.float32:
+                finite = np.isfinite(value)
+                np.testing.assert_allclose(
+                    value[finite], expected[key][finite], atol=0.05
+                )
+    features = {
+        "patch_features": model.predict("image_features", sides["image_bytes"])[
+            "patch_features"
+        ]
+    }
+    vectors = [
+        each.predict("image_vectors", features)["image_vectors"]
+        for each in (other, model)
+    ]
+    assert 0 < np.abs(vectors[0] - vectors[1]).max() < 0.05
