@@ -194,14 +194,19 @@ def pretrain(flags):
 
 
 def _pretrain(flags):
-    strategy = loop.start_process(flags, _least_rows(flags))
+    strategy = loop.start_process(flags)
+    _check_own_shares(flags, distribution.worker_of(strategy)[1])
     with run_folder.held(flags["run_dir"], distribution.is_chief(strategy)):
         return _train(flags, strategy)
 
 
-def _least_rows(flags):
-    """Rows that a part must have: mismatched pairs are made of a worker's own rows."""
-    return 2 if flags.get("worker_data") == "own_share" else 1
+def _check_own_shares(flags, workers):
+    if flags.get("worker_data") == "own_share" and flags["batch_size"] < 2 * workers:
+        raise ValueError(
+            "With --worker_data=own_share `batch_size` should be at least two rows for "
+            f"each of the {workers} workers: mismatched pairs are made of a worker's "
+            f"own rows. Received: {flags['batch_size']}"
+        )
 
 
 def _train(flags, strategy):
@@ -209,8 +214,8 @@ def _train(flags, strategy):
     info.num_examples("validation")  # or there is nothing to measure rounds on
     config = make_config(flags, info)
     chief = distribution.is_chief(strategy)
-    run_folder.start(flags, config, info, _FREE_FLAGS, writes=chief)
     run_folder.check_workers(strategy, flags, config, info)
+    run_folder.start(flags, config, info, _FREE_FLAGS, writes=chief)
     run_folder.check_parts(flags["run_dir"], strategy, flags, writes=chief)
     data = make_data(flags, info, config)
     num_steps = loop.whole_rounds(flags)

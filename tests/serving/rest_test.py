@@ -1,4 +1,4 @@
-"""REST's bodies: what their headers say, chunks, limits; and the end of the server."""
+"""REST's bodies: headers, chunks, limits; who is answered, and how a server ends."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import threading
 import time
 import types
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from kaleido_tf.serving import loaded, rest, server
+from kaleido_tf.serving import loaded, rest, server, warmup
 
 PATH = "/v1/models/kaleido:predict"
 GOOD = b'{"inputs": {"text": ["ab", "abc"]}}'
@@ -188,21 +190,23 @@ def test_bodies_that_are_refused(connect, body, said):
 
 
 class _Slow:
-    """A model that counts who is answered at the same time."""
+    """A model that counts its answers, and those at the same time."""
 
     version = 1
 
-    def __init__(self):
-        self.now, self.most, self._lock = 0, 0, threading.Lock()
+    def __init__(self, seconds):
+        self.count = self.now = self.most = 0
+        self._seconds, self._lock = seconds, threading.Lock()
 
     def specs(self, name):
         return {"text": tf.TensorSpec([None], tf.string)}
 
     def predict(self, name, inputs):
         with self._lock:
+            self.count += 1
             self.now += 1
             self.most = max(self.most, self.now)
-        time.sleep(0.02)
+        time.sleep(self._seconds)
         with self._lock:
             self.now -= 1
         return {"length": np.array([len(text) for text in inputs["text"]])}
@@ -210,7 +214,7 @@ class _Slow:
 
 def test_so_many_clients_at_once():
     """More wait than are answered, and all of them are."""
-    slow = _Slow()
+    slow = _Slow(0.02)
     running, port = rest.start(slow, 0, "kaleido", workers=2)
     connections = [socket.create_connection(("localhost", port)) for _ in range(40)]
     for connection in connections:
@@ -223,6 +227,24 @@ def test_so_many_clients_at_once():
         connection.close()
     running.shutdown()
     running.server_close()
+
+
+def test_a_client_that_gave_up_waiting_is_not_answered():
+    slow = _Slow(0.5)
+    running, port = server.start(slow, 0, workers=1)
+    text = {"text": np.array([b"ab"], object)}
+    request = warmup.make_request("serving_default", text)
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        first = stub.Predict.future(request, timeout=20)
+        while not slow.now:
+            time.sleep(0.01)
+        with pytest.raises(grpc.RpcError, match="DEADLINE"):
+            stub.Predict(request, timeout=0.2)
+        assert tf.make_ndarray(first.result().outputs["length"]).tolist() == [2]
+        stub.Predict(request, timeout=20)
+    running.stop(grace=0).wait()
+    assert slow.count == 2
 
 
 def test_status(connect):

@@ -263,6 +263,13 @@ def test_workers_that_were_started_otherwise_are_named(monkeypatch):
     assert given[0] != given[1] and 0 <= max(given) < 2**63
 
 
+def test_own_shares_have_two_rows():
+    flags = {"worker_data": "own_share", "batch_size": 6}
+    run_pretrain._check_own_shares(flags, 3)
+    with pytest.raises(ValueError, match="each of the 4 workers.* Received: 6"):
+        run_pretrain._check_own_shares(flags, 4)
+
+
 def test_own_shares_go_on_with_as_many_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "has_begun", lambda run_dir: True)
     flags = {"worker_data": "own_share"}
