@@ -1,7 +1,6 @@
 """What preparation says about a data set: `dataset_info.json` and `skipped.jsonl`."""
 
 import collections
-import json
 import os
 
 from absl import logging
@@ -10,6 +9,7 @@ from kaleido_tf import files
 from kaleido_tf.data import dataset_info
 
 SKIPPED_NAME = "skipped.jsonl"
+REFUSED_NAME = "refused.jsonl"
 
 
 def split_entry(of_split):
@@ -70,16 +70,11 @@ def _counts(names):
     return counted
 
 
-def write_skipped(rows, output_dir):
-    """Lists what was left out; returns the path of the list."""
-    path = os.path.join(output_dir, SKIPPED_NAME)
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    return path
-
-
 def check_bad(rows, read, max_bad_fraction, output_dir, what="manifest's"):
     """Lists what was left out; raises ValueError where that is too much.
+
+    While the folder holds a finished data set its own list stays: that of a run which
+    is refused goes beside it, `REFUSED_NAME`.
 
     Args:
       rows: the skip list's rows.
@@ -88,8 +83,12 @@ def check_bad(rows, read, max_bad_fraction, output_dir, what="manifest's"):
       output_dir: where the list goes.
       what: whose lines they are, for the message.
     """
-    listed = write_skipped(rows, output_dir)
-    if len(rows) > max_bad_fraction * read:
+    too_many = len(rows) > max_bad_fraction * read
+    finished = os.path.exists(os.path.join(output_dir, dataset_info.FILE_NAME))
+    listed = os.path.join(output_dir, REFUSED_NAME if finished else SKIPPED_NAME)
+    if too_many or not finished:
+        files.write_rows(listed, rows)
+    if too_many:
         raise ValueError(
             f"At most {max_bad_fraction:.1%} of the {what} {read} lines should be "
             f"unusable (--max_bad_fraction). Received: {len(rows)}, listed with the "

@@ -309,6 +309,12 @@ def test_another_manifest_into_the_same_folder(catalogue, tmp_path, mean_colour)
     out = tmp_path / "data"
     first = prepare.prepare(str(catalogue), str(out), **settings)
     edit(catalogue, lambda rows: [row.update(title="Green hat") for row in rows])
+    listed = (out / "skipped.jsonl").read_bytes()
+    catalogue.write_text(catalogue.read_text() + "no JSON\n" * 40)
+    with pytest.raises(ValueError, match="Received: 40, .*data/refused.jsonl"):
+        prepare.prepare(str(catalogue), str(out), **settings)
+    assert (out / "skipped.jsonl").read_bytes() == listed
+    catalogue.write_text(catalogue.read_text().replace("no JSON\n", ""))
     for wrong in ({"alignments": "nowhere"}, {"vocab_file": "nowhere"}):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             prepare.prepare(str(catalogue), str(out), **settings | wrong)
