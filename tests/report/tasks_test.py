@@ -1,6 +1,7 @@
 """The sections that the fine-tuned tasks' results grow on a report's page."""
 
 import json
+import re
 
 from PIL import Image
 
@@ -49,7 +50,8 @@ def test_sections_of_all_tasks(
     # 6 charts and 2 confusions in two colours; 6 ranked, 2 captioned pictures.
     assert len(made.Page(text).sources) == 2 * 8 + 6 + 2
     assert Image.open(str(tmp_path / "out" / "captions.png")).width == 1000
-    assert "<script" not in text and "http" not in text
+    words = re.sub(';base64,[^"]*', "", text)  # letters come by chance in there
+    assert "<script" not in text and "http" not in words
 
 
 def _places(words, name):
