@@ -62,6 +62,7 @@ prepare.prepare({manifest!r}, {out!r}, **{settings!r})
 """
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on(catalogue, tmp_path, mean_colour):
     whole, out = tmp_path / "whole", tmp_path / "data"
     prepare.prepare(str(catalogue), str(whole), **SMALL)
