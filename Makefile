@@ -61,7 +61,7 @@ test-long: $(READY)
 	KALEIDO_COMPILE_CHAINS=1 $(BIN)/python -m pytest -m long tests
 
 # What each part of the small models' recipe does (docs/recipe.md), on `make demo`'s data:
-# five trainings, half an hour on two cores.
+# five trainings, 22 minutes on two cores.
 recipe: $(READY)
 	$(BIN)/python -m benchmarks.recipe --data_dir=demo/data --output_dir=recipe \
 	  --precision=$$(scripts/precision.sh)
