@@ -250,8 +250,9 @@ def main(page):
     unseen = {kind: list(names) for kind, names in info["unseen_labels"].items()}
     aligned = ""
     if info["alignments"]:
-        counts = {key: info["alignments"][key] for key in ("pairs", "paired_texts")}
-        aligned = "aligned {pairs} pairs in {paired_texts} texts; ".format(**counts)
+        aligned = "aligned {pairs} pairs in {paired_texts} texts; ".format(
+            **info["alignments"]
+        )
     print(
         f"prepared {counts} in {time.time() - start:.0f} s; boxes {info['boxes']}; "
         f"left out {info['skipped']} ({describe.SKIPPED_NAME}); "

@@ -96,12 +96,8 @@ class Placer:
         )
 
     def describe(self):
-        """What decides where boxes are: plain JSON values, weights by their hash."""
-        return {
-            "patch_arm": self._arm,
-            "canvas_size": self._size,
-            "saliency": self._locker and self._locker.describe(),
-        }
+        """See `placing.describe`."""
+        return placing.describe(self._arm, self._size, self._locker)
 
     def __call__(self, picture):
         """Picture uint8 [h, w, 3] -> (canvas uint8 [S, S, 3], box float32 [4])."""

@@ -7,6 +7,7 @@ import os
 from absl import logging
 
 from data_prep import saliency
+from data_prep.shards import placing
 from kaleido_tf.data import backbone as backbone_lib
 
 
@@ -66,11 +67,7 @@ def build_networks(settings):
 
 def _compare_placing(settings, locker, aligner):
     """Warns where the captioner learnt from pictures that were placed otherwise."""
-    placed = {
-        "patch_arm": settings.patch_arm,
-        "canvas_size": settings.canvas_size,
-        "saliency": locker and locker.describe(),
-    }
+    placed = placing.describe(settings.patch_arm, settings.canvas_size, locker)
     if placed != aligner.captioner.placing:
         logging.warning(
             "the captioner of --alignments was trained on pictures placed by %s; these "

@@ -33,6 +33,20 @@ def place(picture, patch_arm, to_canvas, lock):
     return canvas, np.tile(inside[:2], 2) + box * np.tile(side, 2), method
 
 
+def describe(patch_arm, canvas_size, locker):
+    """What decides where `place` puts boxes: plain JSON values, weights by their hash.
+
+    Args:
+      patch_arm, canvas_size: see `place`.
+      locker: `saliency.Locker`, or None where the arm locks no boxes.
+    """
+    return {
+        "patch_arm": patch_arm,
+        "canvas_size": canvas_size,
+        "saliency": locker and locker.describe(),
+    }
+
+
 def source_sha256(products):
     """Hash of what a shard is made from: manifest lines, the pictures' sizes and times.
 

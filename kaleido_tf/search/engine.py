@@ -27,7 +27,6 @@ from kaleido_tf.search.queries import (
 from kaleido_tf.search.store import Store, distinct
 
 CANDIDATES = 100
-# Without vectors every picture is scored: up to so many.
 
 
 class SearchEngine:

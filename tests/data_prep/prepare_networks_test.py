@@ -132,7 +132,7 @@ def test_the_whole_picture_as_the_box(catalogue, tmp_path, mean_colour):
         prepare.prepare(str(catalogue), str(out), **SMALL, saliency="onnx")
 
 
-def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch, caplog):
+def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch, caplog, capsys):
     monkeypatch.setattr(networks, "make_aligner", lambda settings: FirstToken())
     out = tmp_path / "data"
     plain = prepare.prepare(str(catalogue), str(out), **SMALL, saliency="none")
@@ -149,6 +149,11 @@ def test_aligned_pairs(catalogue, tmp_path, mean_colour, monkeypatch, caplog):
         "pairs": 3,
         "paired_texts": 3,
     }
+    flags = {"manifest": str(catalogue), "output_dir": str(out), **settings}
+    flags["patches"] = "kaleido+saliency"
+    prepare.main(types.SimpleNamespace(values=lambda: flags))
+    said = capsys.readouterr().out
+    assert said.startswith("prepared {'train': ") and "aligned 3 pairs in 3 t" in said
     rows = rows_of(out)
     for row in rows:
         odd = int(row["product_id"][1:]) % 2
