@@ -214,9 +214,7 @@ def _train(flags, strategy):
     info.num_examples("validation")  # or there is nothing to measure rounds on
     config = make_config(flags, info)
     chief = distribution.is_chief(strategy)
-    run_folder.check_workers(strategy, flags, config, info)
-    run_folder.start(flags, config, info, _FREE_FLAGS, writes=chief)
-    run_folder.check_parts(flags["run_dir"], strategy, flags, writes=chief)
+    run_folder.start(flags, config, info, _FREE_FLAGS, strategy)
     data = make_data(flags, info, config)
     num_steps = loop.whole_rounds(flags)
     with strategy.scope():

@@ -159,9 +159,7 @@ def _train(settings, make_job, strategy):
     context = make_context(settings)
     flags = {k: v for k, v in settings.items() if k not in EVALUATION_FLAGS}
     chief = distribution.is_chief(strategy)
-    run_folder.check_workers(strategy, flags, context.config, context.info)
-    run_folder.start(flags, context.config, context.info, _FREE_FLAGS, writes=chief)
-    run_folder.check_parts(settings["run_dir"], strategy, flags, writes=chief)
+    run_folder.start(flags, context.config, context.info, _FREE_FLAGS, strategy)
     num_steps = loop.whole_rounds(settings)
     with strategy.scope():
         job = make_job(context)

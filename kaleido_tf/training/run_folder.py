@@ -33,8 +33,11 @@ _OF_ONE_WORKER = (
 _PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "tensorflow-text", "numpy")
 
 
-def start(flags, config, info, free_flags, writes=True):
+def start(flags, config, info, free_flags, strategy):
     """Writes config, flags, data and versions; checks them where the run is resumed.
+
+    All workers must call it: what they were started with is compared first. The chief
+    alone writes.
 
     Args:
       flags: dict of the command's flags, with `run_dir` and `resume`.
@@ -42,13 +45,14 @@ def start(flags, config, info, free_flags, writes=True):
       info: `DatasetInfo`.
       free_flags: names of flags that don't decide what a run computes; a resumed run
         must have the others as it was started.
-      writes: False on workers other than the chief, which only check.
+      strategy: the run's strategy.
 
     Raises:
       ValueError: other flags, another config, other data, or checkpoints there with
-        resume=False. Nothing is written.
+        resume=False; see `check_workers` and `check_parts` besides. Nothing is written.
     """
-    run_dir = flags["run_dir"]
+    check_workers(strategy, flags, config, info)
+    writes, run_dir = distribution.is_chief(strategy), flags["run_dir"]
     os.makedirs(run_dir, exist_ok=True)
     folder = os.path.join(run_dir, checkpoints.CHECKPOINT_FOLDER)
     started = checkpoints.whole_checkpoints(folder)
@@ -66,6 +70,7 @@ def start(flags, config, info, free_flags, writes=True):
         _check_config(config, config_path)
     if started:
         run_data.check_same(run_dir, info)
+    check_parts(run_dir, strategy, flags, writes)
     if not writes:
         return
     config.save(config_path)
