@@ -12,14 +12,14 @@ of it as of an even map.
 
 import dataclasses
 import hashlib
-import unicodedata
+import re
 
 import numpy as np
 import tensorflow as tf
 
 from data_prep.sat import captioner as captioner_lib
 from data_prep.sat import sat_words
-from kaleido_tf.data import patches
+from kaleido_tf.data import patches, tokenization
 
 # Measured by `benchmarks.alignment`: below it the pairs get worse, above it fewer.
 MIN_LIFT = 2.0
@@ -39,6 +39,7 @@ whether which while who whose why will with within without would yet you your
 的 了 和 与 與 及 或 在 是 为 為 有 也 不 这 這 那 个 個 之 其 于 於 以 可 等
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
+_IDEOGRAPH = re.compile(f"[{tokenization.IDEOGRAPHS}]")
 
 
 def is_named(word, stop_words=STOP_WORDS):
@@ -49,15 +50,10 @@ def is_named(word, stop_words=STOP_WORDS):
     """
     letters = sum(character.isalpha() for character in word)
     return (
-        (letters >= 2 or _is_chinese(word))
+        (letters >= 2 or _IDEOGRAPH.fullmatch(word) is not None)
         and word not in stop_words
         and not word.startswith("[")
     )
-
-
-def _is_chinese(word):
-    """Whether a word is one CJK ideograph, as BERT's tokenizer splits them off."""
-    return len(word) == 1 and unicodedata.name(word, "").startswith("CJK ")
 
 
 def words_of_pieces(token_ids, tokenizer):

@@ -13,6 +13,12 @@ import tensorflow_text as tf_text
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNKNOWN, CLS, SEP, MASK)
+# Characters of which BERT's tokenizer makes a word each, as they stand in a regular
+# expression's [...]: Chinese, and Japan's and Korea's of them; no kana, no hangul.
+IDEOGRAPHS = (
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
+)
 
 
 def check_same_vocabulary(data, checkpoint):

@@ -10,13 +10,13 @@ import unicodedata
 import numpy as np
 
 from kaleido_tf.config import PATCH_ARMS
-from kaleido_tf.data import patches
+from kaleido_tf.data import patches, tokenization
 
 _SPECIAL = ("[CLS]", "[SEP]", "[PAD]")
 _UNKNOWN = "[UNK]"
-# As BERT cuts a text before the pieces: words, and signs and CJK characters singly.
+# As BERT cuts a text before the pieces: words, and signs and ideographs singly.
 _WORDS = re.compile(
-    "[\u3400-\u4dbf\u4e00-\u9fff]|[^\\W_\u3400-\u4dbf\u4e00-\u9fff]+|\\S"
+    f"[{tokenization.IDEOGRAPHS}]|[^\\W_{tokenization.IDEOGRAPHS}]+|\\S"
 )
 
 

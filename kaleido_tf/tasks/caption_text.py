@@ -7,10 +7,11 @@ mark; whatever is compared to its captions goes the same way.
 import re
 import unicodedata
 
+from kaleido_tf.data import tokenization
+
 _MARK = re.compile(r"([^\w\s])")
 _WORD = re.compile(r"\w+")
-# Characters that BERT's tokenizer makes a word each: Chinese, and Japan's of them.
-_IDEOGRAPH = re.compile("([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
+_IDEOGRAPH = re.compile(f"([{tokenization.IDEOGRAPHS}])")
 
 
 def normalize(text):

@@ -1,5 +1,8 @@
 """WordPiece: BERT-uncased behaviour, the same eager, in tf.data and served."""
 
+import re
+import unicodedata
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,6 +46,23 @@ def ids(pieces):
 @pytest.mark.parametrize(("text", "pieces"), TEXTS)
 def test_bert_uncased(small, text, pieces):
     assert small.tokenize(tf.constant([text])).to_list() == [ids(pieces)]
+
+
+def test_ideographs_are_the_characters_that_the_tokenizer_splits_off():
+    ranges = tokenization.IDEOGRAPHS.split("-")
+    edges = {ord(c) + d for part in ranges for c in part for d in (-1, 0, 1)}
+    others = {ord(c) for c in "あアー한々〇é한㐀𫜿𫝀"}
+    characters = [chr(c) for c in sorted(edges | others)]
+    folded = [unicodedata.normalize("NFD", c) for c in characters]
+    whole = [c for c, f in zip(characters, folded, strict=True) if c == f]
+    later = ["##" + c for c in ("x", *whole)]
+    known = Tokenizer([*tokenization.SPECIAL_TOKENS, "x", *whole, *later])
+    found = known.tokenize(tf.constant([f"x{c}x" for c in whole])).to_list()
+    x = known.vocabulary.index("x")
+    split = [c for c, ids in zip(whole, found, strict=True) if ids[-1] == x]
+    named = re.compile(f"[{tokenization.IDEOGRAPHS}]")
+    assert split == [c for c in whole if named.fullmatch(c)]
+    assert 20 < len(split) < len(whole) - 5
 
 
 def test_the_same_everywhere(small, tmp_path):
