@@ -137,7 +137,8 @@ def make_figure(canvas, box, locked, description, text, words):
     return figure
 
 
-_TITLE = {"x": 0.01, "ha": "left", "fontsize": _FONT}
+# A text's "$" is no formula.
+_TITLE = {"x": 0.01, "ha": "left", "fontsize": _FONT, "parse_math": False}
 
 
 def _caption(description, text, words, width):
@@ -150,13 +151,12 @@ def _caption(description, text, words, width):
     ):
         shown = [word.upper() if word in aligned else word for word in said]
         lines += textwrap.wrap(f"{name}: {' '.join(shown)}", width)
-    # matplotlib reads what stands between dollar signs as a formula.
-    return "\n".join(lines).replace("$", r"\$")
+    return "\n".join(lines)
 
 
 def _show(axes, picture, title):
     axes.imshow(picture, interpolation="antialiased")
-    axes.set_title(title.replace("$", r"\$"), fontsize=_FONT)
+    axes.set_title(title, fontsize=_FONT, parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -128,8 +128,7 @@ def _draw_canvas(axes, canvas, box, title):
         clip_on=False,
     )
     axes.add_patch(outline)
-    # matplotlib reads what stands between dollar signs as a formula.
-    axes.set_title(title.replace("$", r"\$"), fontsize=_FONT)
+    axes.set_title(title, fontsize=_FONT, parse_math=False)  # "$" is no formula
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
