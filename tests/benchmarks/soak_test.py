@@ -1,4 +1,4 @@
-"""What the soak test judges: exit codes, hits, and how far two runs are apart."""
+"""The soak test: whom it hits, and what it judges: exit codes, two runs apart."""
 
 import math
 import re
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from benchmarks import soak
+from benchmarks import soak, soak_judging
 
 
 def make_life(name="SIGKILL", codes=(-9,), hit=0):
@@ -19,7 +19,7 @@ def make_result(*lives, **changes):
 
 
 def found_in(result):
-    return soak.problems(result, tolerance=1e-6, figure_tolerance=1e-4)
+    return soak_judging.problems(result, tolerance=1e-6, figure_tolerance=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_differences_are_named(changes, message):
 def test_rows_are_compared_figure_by_figure():
     row = {"step": 4, "split": "train", "loss": 2.0, "samples_per_second": 9.0}
     other = {"step": 4, "split": "train", "loss": 2.5}
-    assert soak.compare_rows([row], [row]) == (True, 0.0)
-    assert soak.compare_rows([other], [row]) == (True, 0.25)
-    assert soak.compare_rows([], [row]) == (False, 0.0)
-    assert soak.compare_rows([{**row, "more": 1.0}], [row])[0] is False
-    assert soak.compare_rows([{**row, "step": 5}], [row])[0] is False
-    assert math.isnan(soak.compare_rows([{**row, "loss": math.nan}], [row])[1])
+    assert soak_judging.compare_rows([row], [row]) == (True, 0.0)
+    assert soak_judging.compare_rows([other], [row]) == (True, 0.25)
+    assert soak_judging.compare_rows([], [row]) == (False, 0.0)
+    assert soak_judging.compare_rows([{**row, "more": 1.0}], [row])[0] is False
+    assert soak_judging.compare_rows([{**row, "step": 5}], [row])[0] is False
+    assert math.isnan(soak_judging.compare_rows([{**row, "loss": math.nan}], [row])[1])

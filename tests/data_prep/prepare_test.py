@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import build_vocab, pictures, prepare, sources
-from data_prep.shards import pipeline, receipts, shard_plan, shard_writer
+from data_prep import build_vocab, pictures, prepare
+from data_prep.shards import pipeline, receipts, shard_writer
 from kaleido_tf.config import KALEIDO_LEVELS
 from kaleido_tf.data import backbone as backbone_lib
 from kaleido_tf.data import dataset_info, patches, records, tokenization
@@ -363,24 +363,6 @@ def test_backbone_that_cannot_be_had(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(backbone_lib, "build_backbone", build)
     with pytest.raises(OSError, match="connect to the internet"):
         prepare.prepare(str(catalogue), str(tmp_path / "data"), **SMALL)
-
-
-def test_planning_shards(tmp_path):
-    products = [
-        sources.Product(
-            f"p{n}", f"i{n}", "", "a", "", "", "train" if n else "validation"
-        )
-        for n in range(12)
-    ]
-    plan = shard_plan.plan_shards(products, "train", 4, "out")
-    names = [pathlib.Path(path).name for path, _ in plan]
-    assert names == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
-    assert [len(part) for _, part in plan] == [4, 4, 3]
-    dealt = [product.image_id for _, part in plan for product in part]
-    assert sorted(dealt) == sorted(f"i{n}" for n in range(1, 12))
-    assert dealt != [f"i{n}" for n in range(1, 12)]  # views of a product part company
-    assert plan == shard_plan.plan_shards(products, "train", 4, "out")
-    assert plan != shard_plan.plan_shards(products, "train", 4, "out", seed=1)
 
 
 # --- Command line ---------------------------------------------------------------------
