@@ -76,7 +76,7 @@ def _model_flags(page):
     page.list(
         "akpm_tasks",
         list(AKPM_TASKS),
-        "Patch tasks to train, comma-separated (table 4's arms).",
+        "Patch tasks to train, comma-separated; none: none of them (table 4's arms).",
     )
     page.list(
         "matched_only_losses",
@@ -149,6 +149,11 @@ def make_page():
     return page
 
 
+def _task_names(names):
+    """Patch tasks as the flag gives them, () for "none"."""
+    return () if names == ["none"] else tuple(names)
+
+
 def make_config(flags, info):
     """The model's config from flags and data set."""
     changes = {
@@ -156,7 +161,7 @@ def make_config(flags, info):
         "patch_feature_size": info.feature_size,
         "patch_arm": info.patch_arm,
         "text_length": flags["text_length"],
-        "akpm_tasks": tuple(flags["akpm_tasks"]),
+        "akpm_tasks": _task_names(flags["akpm_tasks"]),
         "matched_only_losses": tuple(n for n in flags["matched_only_losses"] if n),
     }
     if flags["init_checkpoint"]:

@@ -113,7 +113,8 @@ def build_encoder(config, attention="bidirectional"):
       `Encoder`. Inputs, a dict: `input_word_ids`, `input_mask`, `input_type_ids`
       int32 [B, T]; `patch_features` float32 [B, P, F]; `patch_locations` float32
       [B, P, 5]. Outputs, a dict: `sequence_output` float32 [B, T + P, H], text first,
-      then the levels in order; `pooled_output` [B, H] in the policy's compute dtype;
+      then the levels in order, anything in padding's rows (`packing`);
+      `pooled_output` [B, H] in the policy's compute dtype;
       with `config.contrastive_size`, `text_vectors` and `image_vectors` float32
       [B, D].
 

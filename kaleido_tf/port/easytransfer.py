@@ -47,6 +47,9 @@ FORMAT = mapping.Format(
 def load_checkpoint(model, checkpoint_path, allow_missing=(), allow_unused=()):
     """Loads a checkpoint of the release into any model that contains the encoder.
 
+    Google's BERT, the release's own starting point, is loaded too: its text side, the
+    patch side stays as it is (`bert.load_checkpoint`, which also takes Hugging Face's).
+
     Args:
       model: of `kaleido_tf.modeling`: pre-trainer, matcher, classifier, captioner or
         the encoder alone. Heads of its own task stay as they are.
@@ -66,7 +69,11 @@ def load_checkpoint(model, checkpoint_path, allow_missing=(), allow_unused=()):
       >>> matcher = build_matcher(config)
       >>> print(load_checkpoint(matcher, "kaleidobert.ckpt").summary())
     """
+    from kaleido_tf.port import bert  # which itself needs this module's names
+
     reader = readers.CheckpointReader(checkpoint_path)
+    if bert.is_bert(reader.shapes, bert.GOOGLE):
+        return bert.load_checkpoint(model, checkpoint_path, allow_missing, allow_unused)
     check_kind(reader)
     mapping.check_heads(model, files.config_beside(reader.path))
     report = mapping.load(model, reader, FORMAT, allow_missing, allow_unused)

@@ -18,7 +18,7 @@ from kaleido_tf.tasks import classification_metrics as metrics
 from kaleido_tf.tasks import confusion_picture, results
 from kaleido_tf.training import checkpoints, finetuning
 
-# The paper's table 2, fine-tuned; its classes and pictures are Fashion-Gen's.
+# The paper's table 3, fine-tuned; its classes and pictures are Fashion-Gen's.
 PUBLISHED = {
     "source": "Kaleido-BERT, CVPR 2021, on Fashion-Gen",
     "category": {"accuracy": 0.9507, "macro_f": 0.714},

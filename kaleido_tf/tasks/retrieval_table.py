@@ -1,6 +1,6 @@
 """The printed table of retrieval: ours beside chance, the published figures apart."""
 
-# The paper's table 1 on Fashion-Gen, fine-tuned; its old candidate lists have flaws of
+# The paper's table 2 on Fashion-Gen, fine-tuned; its old candidate lists have flaws of
 # their own, so these stand beside our figures for orientation only.
 PUBLISHED = {
     "source": "Kaleido-BERT, CVPR 2021, on Fashion-Gen, 101 candidates",

@@ -9,10 +9,15 @@ NO_DECAY = ("bias", "gamma", "beta")
 
 
 def make_schedule(learning_rate, num_steps, warmup_steps):
-    """Linear warm-up to `learning_rate`, then linear decay to 0 at `num_steps`.
+    """Linear decay from `learning_rate` to 0 at `num_steps` after a linear warm-up.
+
+    With W warm-up steps of N the rate rises in a line to the decay's at step W,
+    `learning_rate` * (1 - W / N), and follows the decay from there. The release
+    (EasyTransfer's `get_train_op`) multiplies the decay by step / W instead, which is
+    up to 1 / (1 - W / N) times as much within the warm-up and the same after it.
 
     Args:
-      learning_rate: peak.
+      learning_rate: of step 0, were there no warm-up.
       num_steps: length of the whole run, steps.
       warmup_steps: length of the warm-up, steps; 0 for none.
     """

@@ -19,8 +19,8 @@ def optimizer(page, learning_rate):
     page.float(
         "learning_rate",
         learning_rate,
-        "Of AdamW, per step: peak of the schedule, which rises over warmup_steps and "
-        "falls to 0 at num_steps.",
+        "Of AdamW, per step: a line from here at step 0 to 0 at num_steps, which a "
+        "warm-up from 0 meets at warmup_steps.",
         lower_bound=0.0,
     )
     page.integer(

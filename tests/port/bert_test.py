@@ -11,7 +11,7 @@ from scipy.special import erf
 
 from kaleido_tf.config import KaleidoConfig
 from kaleido_tf.modeling import build_matcher, build_pretrainer
-from kaleido_tf.port import bert
+from kaleido_tf.port import bert, easytransfer
 from kaleido_tf.port.report import PortError
 from kaleido_tf.training import checkpoints
 
@@ -191,6 +191,26 @@ def test_google_and_hugging_face_give_berts_own_states(tmp_path, release, weight
         used_rows(expected) - used_rows(reference_states(weights, approximate))
     )
     assert other.max() > 1e-4  # so the two GELUs can be told apart here
+
+
+def test_the_releases_loader_takes_googles_bert_too(tmp_path, release, weights):
+    google = write_google(tmp_path / "google", release, weights)
+    output = tmp_path / "out"
+    port(google, output)
+    config = KaleidoConfig.from_json(f"{output}/config.json")
+    found, expected = build_pretrainer(config), build_pretrainer(config)
+    before = [v.numpy() for v in found.get_layer("grey_head").weights]
+    report = easytransfer.load_checkpoint(found, google)
+    bert.load_checkpoint(expected, google)
+    assert len(report.loaded) == len(weights)
+    assert {entry.note for entry in report.missing} == {"patch side: fresh"}
+    for name in ("mlm_head", "itm_head"):
+        for a, b in zip(
+            found.get_layer(name).weights, expected.get_layer(name).weights, strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(found.get_layer("grey_head").weights, before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def assert_heads(model, weights):

@@ -62,6 +62,15 @@ def test_a_run_that_goes_on_needs_its_start_no_more(plain, tmp_path):
         run_pretrain.make_config({**gone, "run_dir": str(tmp_path / "new")}, info)
 
 
+def test_table_4s_arm_without_a_patch_task(plain):
+    info = DatasetInfo.load(plain["data_dir"])
+    for names in (["none"], []):
+        config = run_pretrain.make_config({**plain, "akpm_tasks": names}, info)
+        assert config.active_tasks == ()
+    with pytest.raises(ValueError, match="names out of .*none"):
+        run_pretrain.make_config({**plain, "akpm_tasks": ["none", "grey"]}, info)
+
+
 def test_a_run_leaves_all_that_is_promised(plain, tmp_path):
     """With all five patch tasks; the other runs have two."""
     run_dir = tmp_path / "run"
