@@ -55,10 +55,31 @@ evaluate() {  # TASK FOLDER RESULTS FLAGS...
     --precision="$precision" "$@"
 }
 
-train category category $category --batch_size=64 --learning_rate=5e-4
-evaluate category category category
-train subcategory subcategory $subcategory --batch_size=64 --learning_rate=1e-3
-evaluate subcategory subcategory subcategory
+# Whether the training split has two classes of a kind: categories, subcategories.
+has_classes() {
+  python - "$out/data/dataset_info.json" "$1" <<'PYTHON'
+import json
+import sys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    sys.exit(len(json.load(file)[sys.argv[2]]) < 2)
+PYTHON
+}
+recognised=()
+recognise() {  # TASK KIND STEPS FLAGS...
+  local task=$1 kind=$2 steps=$3
+  shift 3
+  if ! has_classes "$kind"; then
+    say "$task: left out, the catalogue has fewer than two $kind"
+    return
+  fi
+  train "$task" "$task" "$steps" "$@"
+  evaluate "$task" "$task" "$task"
+  recognised+=(--"$task"="$tuned/results/$task/$task.json")
+}
+
+recognise category categories $category --batch_size=64 --learning_rate=5e-4
+recognise subcategory subcategories $subcategory --batch_size=64 --learning_rate=1e-3
 # Ranks rise while the rate falls, at the end: no early stop.
 train retrieval retrieval $retrieval --batch_size=192 --learning_rate=5e-4 --patience=0
 evaluate retrieval retrieval retrieval_match --score=match "${lists[@]}"
@@ -71,18 +92,19 @@ train captioning captioning_mask_all $mask_all --batch_size=64 --learning_rate=1
   --objective=mask_all
 evaluate captioning captioning_mask_all captioning_mask_all --decoding=mask_all \
   "${truth[@]}"
-say "the classifiers' baseline: logistic regression on the whole picture's features"
-python -m benchmarks.classification_baseline --data_dir="$out/data" \
-  --manifest="$manifest" --output="$tuned/results/class_baseline.json"
+if [ ${#recognised[@]} -gt 0 ]; then
+  say "the classifiers' baseline: logistic regression on the whole picture's features"
+  python -m benchmarks.classification_baseline --data_dir="$out/data" \
+    --manifest="$manifest" --output="$tuned/results/class_baseline.json"
+  recognised+=(--class_baseline="$tuned/results/class_baseline.json")
+fi
 say "report"
 baseline=()
 if [ -f "$out/baseline.json" ]; then baseline=(--baseline="$out/baseline.json"); fi
 python -m kaleido_tf.report --run_dir="$out/run" \
   --retrieval="$out/retrieval_both/retrieval.json" --manifest="$manifest" \
   --finetuned="$tuned/results/retrieval_both/retrieval.json" \
-  --category="$tuned/results/category/category.json" \
-  --subcategory="$tuned/results/subcategory/subcategory.json" \
-  --class_baseline="$tuned/results/class_baseline.json" \
+  "${recognised[@]}" \
   --captioning="$tuned/results/captioning/captioning.json" \
   --captioning_baseline="$tuned/results/captioning_mask_all/captioning.json" \
   --output_dir="$out/report" "${baseline[@]}"

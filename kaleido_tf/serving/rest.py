@@ -287,7 +287,7 @@ def _handler(model, name, limit, gate):
     return Handler
 
 
-def start(model, port, name, max_message_mb=64, workers=4):
+def start(model, port, name, max_message_mb=64, workers=4, host=""):
     """Starts the REST server in a thread.
 
     Args:
@@ -296,12 +296,13 @@ def start(model, port, name, max_message_mb=64, workers=4):
       name: of the model, for clients.
       max_message_mb: larger requests are refused.
       workers: requests that are answered at once; others wait.
+      host: address that it listens on; "" for every one by IPv4.
 
     Returns:
       (the server, its port).
     """
     gate = threading.BoundedSemaphore(workers)
     handler = _handler(model, name, max_message_mb << 20, gate)
-    server = _Server(("", port), handler)
+    server = _Server((host, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server, server.server_address[1]

@@ -147,7 +147,7 @@ def signature_map(path):
     return result
 
 
-def start(model, port, name=MODEL_NAME, workers=4, max_message_mb=64):
+def start(model, port, name=MODEL_NAME, workers=4, max_message_mb=64, host=""):
     """Starts the gRPC server.
 
     Args:
@@ -156,9 +156,10 @@ def start(model, port, name=MODEL_NAME, workers=4, max_message_mb=64):
       name: of the model, for clients.
       workers: requests that are answered at once.
       max_message_mb: larger requests and answers are refused.
+      host: address that it listens on; "" for every one of the machine's.
 
     Returns:
-      (grpc.Server, the port).
+      (grpc.Server, the port). OSError where the address can't be had.
     """
     size = max_message_mb << 20
     server = grpc.server(
@@ -173,9 +174,12 @@ def start(model, port, name=MODEL_NAME, workers=4, max_message_mb=64):
         PredictionService(model, name), server
     )
     try:
-        bound = server.add_insecure_port(f"[::]:{port}")
+        bound = server.add_insecure_port(f"{host or '[::]'}:{port}")
     except RuntimeError as error:
-        raise OSError(f"`port` should be free. Received: {port} ({error})") from error
+        raise OSError(
+            f"`host` should be this machine's and `port` free. Received: {host!r}, "
+            f"{port} ({error})"
+        ) from error
     server.start()
     return server, bound
 
@@ -186,6 +190,13 @@ def flag_page():
     page.string("model_dir", None, "Folder of an export's versions.", required=True)
     page.integer("port", 8500, "Of gRPC.", lower_bound=0, upper_bound=65535)
     page.integer("rest_port", 0, "Of REST; 0: none.", lower_bound=0, upper_bound=65535)
+    page.string(
+        "host",
+        "",
+        "Address to listen on, such as 127.0.0.1. There is neither encryption nor a "
+        "log-in.",
+        shown_default="every address of the machine",
+    )
     page.string("model_name", MODEL_NAME, "What clients call the model.")
     page.integer(
         "workers", 4, "Requests answered at once, by gRPC and by REST.", lower_bound=1
@@ -211,11 +222,12 @@ def main(settings):
     model = loaded.LoadedModel(settings["model_dir"], settings["max_rows"])
     logging.info("%d warm-up requests answered", model.warm_up())
     name, limit = settings["model_name"], settings["max_message_mb"]
-    server, port = start(model, settings["port"], name, settings["workers"], limit)
+    workers, host = settings["workers"], settings["host"]
+    server, port = start(model, settings["port"], name, workers, limit, host)
     print(f"gRPC on port {port}: {name} version {model.version}", flush=True)
     if settings["rest_port"]:
         _, rest_port = rest.start(
-            model, settings["rest_port"], name, limit, settings["workers"]
+            model, settings["rest_port"], name, limit, workers, host
         )
         print(f"REST on port {rest_port}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

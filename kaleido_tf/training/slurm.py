@@ -7,6 +7,8 @@ import json
 import os
 import re
 
+from kaleido_tf import cli
+
 
 def expand_hosts(text):
     """Names of a Slurm node list such as "gpu[01-03,7],head": list of str."""
@@ -50,5 +52,25 @@ def tf_config(environment, port=12345):
     return json.dumps({"cluster": {"worker": workers}, "task": task})
 
 
+def flag_page():
+    """The command's flags; defined on the call, so that importing defines none."""
+    page = cli.FlagPage("Prints TF_CONFIG for the task of `srun` that it runs in.")
+    page.integer(
+        "port",
+        None,
+        "Of every node's worker.",
+        shown_default="the environment's KALEIDO_PORT, else 12345",
+        lower_bound=1,
+        upper_bound=65535,
+    )
+    return page
+
+
+def main(values):
+    port = values["port"] or int(os.environ.get("KALEIDO_PORT", "12345"))
+    print(tf_config(os.environ, port))
+
+
 if __name__ == "__main__":
-    print(tf_config(os.environ, int(os.environ.get("KALEIDO_PORT", "12345"))))
+    _PAGE = flag_page()
+    cli.run(lambda: main(_PAGE.values()), _PAGE)

@@ -247,6 +247,20 @@ def test_a_client_that_gave_up_waiting_is_not_answered():
     assert slow.count == 2
 
 
+@pytest.mark.parametrize("start", [server.start, rest.start])
+def test_an_address_to_listen_on(start):
+    """127.0.0.2 is this machine's too, but not the one that was named."""
+    running, port = start(_Slow(0.0), 0, "kaleido", host="127.0.0.1")
+    socket.create_connection(("127.0.0.1", port), timeout=20).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=20)
+    if start is rest.start:
+        running.shutdown()
+        running.server_close()
+    else:
+        running.stop(grace=0).wait()
+
+
 def test_status(connect):
     request = b"GET /v1/models/kaleido HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
     connection = connect()
