@@ -6,6 +6,8 @@ from official.modeling.optimization import lr_schedule
 
 # Variables without weight decay (the release excludes LayerNorm and bias).
 NO_DECAY = ("bias", "gamma", "beta")
+# A float32 less a smaller share of itself is itself: half its distance to the next.
+_LEAST_DECAY = 2.0**-25
 
 
 def make_schedule(learning_rate, num_steps, warmup_steps):
@@ -38,14 +40,24 @@ class AdamW(tf_keras.optimizers.AdamW):
     """Keras's AdamW whose update is one pass over memory; same slots, same numbers.
 
     A dense update by Keras's own operations reads and writes each variable a dozen
-    times. TensorFlow's fused kernel computes the same formula.
+    times. TensorFlow's fused kernel computes the same formula. A decay that float32
+    can't hold, see `decays`, is left out.
+
+    Args:
+      learning_rate, weight_decay: as Keras has them.
+      highest_rate: upper bound of the learning rate; None: unknown, always decay.
+      **kwargs: as Keras has them.
     """
+
+    def __init__(self, learning_rate, weight_decay, highest_rate=None, **kwargs):
+        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
+        self._decays = highest_rate is None or decays(highest_rate, weight_decay)
 
     def _apply_weight_decay(self, variables):
         """Nothing yet: `update_step` does it, variable by variable."""
 
     def update_step(self, gradient, variable):
-        if self._use_weight_decay(variable):
+        if self._decays and self._use_weight_decay(variable):
             rate = tf.cast(self.weight_decay * self.learning_rate, variable.dtype)
             variable.assign_sub(variable * rate)
         if isinstance(gradient, tf.IndexedSlices) or self.amsgrad:
@@ -66,6 +78,15 @@ class AdamW(tf_keras.optimizers.AdamW):
             grad=gradient,
             use_locking=False,
         )
+
+
+def decays(learning_rate, weight_decay):
+    """Whether a decoupled decay changes float32 weights at all.
+
+    A step takes `learning_rate` * `weight_decay` of a weight off it. Below 2^-25, 3e-8,
+    the difference rounds to the weight: so with the paper's 2e-5 and 1e-4.
+    """
+    return learning_rate * weight_decay > 0.999 * _LEAST_DECAY
 
 
 def make_optimizer(
@@ -89,6 +110,7 @@ def make_optimizer(
     optimizer = AdamW(
         make_schedule(learning_rate, num_steps, warmup_steps),
         weight_decay=weight_decay,
+        highest_rate=learning_rate,
         beta_1=0.9,
         beta_2=beta_2,
         epsilon=1e-6,

@@ -41,6 +41,25 @@ def test_norms_and_biases_do_not_decay():
         )
 
 
+@pytest.mark.parametrize(("decay", "changes"), [(1e-4, False), (1e-3, True)])
+def test_a_decay_is_left_out_where_float32_cannot_hold_it(decay, changes):
+    """Below 2^-25 of a weight Keras's own decay changes none of its bits either."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=40_000) * 2.0 ** rng.integers(-40, 10, 40_000)
+    weights = np.concatenate([weights, 2.0 ** np.arange(-60, 60.0)]).astype(np.float32)
+    ours = optimization.make_optimizer(1e-4, 10**8, 0, decay, clip_norm=0)
+    schedule = optimization.make_schedule(1e-4, 10**8, 0)
+    theirs = tf_keras.optimizers.AdamW(schedule, weight_decay=decay, epsilon=1e-6)
+    results = []
+    for optimizer in (ours, theirs):
+        variable = tf.Variable(weights, name="kernel")
+        optimizer.apply_gradients([(tf.zeros_like(weights), variable)])
+        results.append(variable.numpy())
+    np.testing.assert_array_equal(*results)
+    assert (results[0] != weights).any() == changes
+    assert optimization.decays(1e-4, decay) == changes
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     steps = {}
     for scale in (1.0, 100.0):
