@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from kaleido_tf.data import candidate_lists
 from kaleido_tf.tasks import ranking
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 SCALINGS = ("centre", "standardise", "whiten")
 MAX_TERMS = 8192  # bounds the normal equations: 8192**2 float32 are 268 MB
 _HELD_OUT = 0.15  # share of the training products that the choice is made on
@@ -142,7 +142,14 @@ def choose(texts, product_ids, features, scalings=SCALINGS):
             total = _sum_of_recalls(scores, relevant)
             choices.append(Choice(strength, name, total))
             logging.info("strength %g, %s: SumR %.1f", strength, name, total)
-    return sorted(choices, key=lambda choice: -choice.sum_of_recalls)
+    choices.sort(key=lambda choice: -choice.sum_of_recalls)
+    if choices[0].strength in (STRENGTHS[0], STRENGTHS[-1]):
+        logging.warning(
+            "the best strength, %g, is the last one tried: others may do better "
+            "(text_ridge.STRENGTHS)",
+            choices[0].strength,
+        )
+    return choices
 
 
 def _sum_of_recalls(scores, relevant):
