@@ -57,22 +57,14 @@ def whole_rounds(flags):
 
 def compile_model(flags, model, num_steps):
     """Compiles a `TrainingModel`, in the strategy's scope; returns it."""
-    warmup, decay = flags["warmup_steps"], flags["weight_decay"]
-    if decay and not optimization.decays(flags["learning_rate"], decay):
-        logging.info(
-            "--weight_decay=%g changes no weight at --learning_rate=%g: the difference "
-            "is below what float32 holds (%g, their product, of 3e-8)",
-            decay,
-            flags["learning_rate"],
-            decay * flags["learning_rate"],
-        )
+    warmup = flags["warmup_steps"]
     if warmup is None:
         warmup = min(5000, num_steps // 10)
     optimizer = optimization.make_optimizer(
         flags["learning_rate"],
         num_steps,
         warmup,
-        weight_decay=decay,
+        weight_decay=flags["weight_decay"],
         clip_norm=flags["clip_norm"],
         loss_scaling=flags["precision"] == "mixed_float16",
     )

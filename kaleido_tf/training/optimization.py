@@ -2,12 +2,14 @@
 
 import tensorflow as tf
 import tf_keras
+from absl import logging
 from official.modeling.optimization import lr_schedule
 
 # Variables without weight decay (the release excludes LayerNorm and bias).
 NO_DECAY = ("bias", "gamma", "beta")
-# A float32 less a smaller share of itself is itself: half its distance to the next.
-_LEAST_DECAY = 2.0**-25
+# A float32 less a smaller share of itself is itself: half its distance to the next, and
+# a thousandth less for the share's own rounding.
+_LEAST_DECAY = 0.999 * 2.0**-25
 
 
 def make_schedule(learning_rate, num_steps, warmup_steps):
@@ -40,24 +42,15 @@ class AdamW(tf_keras.optimizers.AdamW):
     """Keras's AdamW whose update is one pass over memory; same slots, same numbers.
 
     A dense update by Keras's own operations reads and writes each variable a dozen
-    times. TensorFlow's fused kernel computes the same formula. A decay that float32
-    can't hold, see `decays`, is left out.
-
-    Args:
-      learning_rate, weight_decay: as Keras has them.
-      highest_rate: upper bound of the learning rate; None: unknown, always decay.
-      **kwargs: as Keras has them.
+    times. TensorFlow's fused kernel computes the same formula. A decay of
+    0 costs no pass.
     """
-
-    def __init__(self, learning_rate, weight_decay, highest_rate=None, **kwargs):
-        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        self._decays = highest_rate is None or decays(highest_rate, weight_decay)
 
     def _apply_weight_decay(self, variables):
         """Nothing yet: `update_step` does it, variable by variable."""
 
     def update_step(self, gradient, variable):
-        if self._decays and self._use_weight_decay(variable):
+        if self.weight_decay and self._use_weight_decay(variable):
             rate = tf.cast(self.weight_decay * self.learning_rate, variable.dtype)
             variable.assign_sub(variable * rate)
         if isinstance(gradient, tf.IndexedSlices) or self.amsgrad:
@@ -86,7 +79,7 @@ def decays(learning_rate, weight_decay):
     A step takes `learning_rate` * `weight_decay` of a weight off it. Below 2^-25, 3e-8,
     the difference rounds to the weight: so with the paper's 2e-5 and 1e-4.
     """
-    return learning_rate * weight_decay > 0.999 * _LEAST_DECAY
+    return learning_rate * weight_decay > _LEAST_DECAY
 
 
 def make_optimizer(
@@ -102,15 +95,24 @@ def make_optimizer(
 
     Args:
       learning_rate, num_steps, warmup_steps: see `make_schedule`.
-      weight_decay: decoupled decay, times the learning rate.
+      weight_decay: decoupled decay, times the learning rate; left out, which the log
+        says, where it changes nothing, see `decays`.
       clip_norm: bound on the gradients' global norm; 0 for none.
       beta_2: decay of the second moment.
       loss_scaling: True for mixed_float16.
     """
+    if weight_decay and not decays(learning_rate, weight_decay):
+        logging.info(
+            "a weight decay of %g changes no weight at a learning rate of %g: the "
+            "difference is below what float32 holds (%g, their product, of 3e-8)",
+            weight_decay,
+            learning_rate,
+            weight_decay * learning_rate,
+        )
+        weight_decay = 0.0
     optimizer = AdamW(
         make_schedule(learning_rate, num_steps, warmup_steps),
         weight_decay=weight_decay,
-        highest_rate=learning_rate,
         beta_1=0.9,
         beta_2=beta_2,
         epsilon=1e-6,
